@@ -1,0 +1,248 @@
+//! Messages between nodes, and the lanes they travel on.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use crate::command::Command;
+use crate::log::{Bootstrap, ConfState};
+
+/// One TCP stream per peer and lane, so that a large transfer never delays a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Lane {
+    /// Votes, heartbeats, read index, beats, status: small and urgent.
+    Control = 0,
+    /// Appends and their answers.
+    Append = 1,
+    /// Commands on their way to the leader.
+    Forward = 2,
+    /// Snapshot chunks.
+    Snapshot = 3,
+}
+
+impl Lane {
+    pub const ALL: [Lane; 4] = [Lane::Control, Lane::Append, Lane::Forward, Lane::Snapshot];
+
+    pub fn from_u8(lane: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|l| *l as u8 == lane)
+    }
+}
+
+/// First message on every stream, in both directions.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Hello {
+    /// 0 from a node that belongs to no cluster yet.
+    #[prost(fixed64, tag = "1")]
+    pub cluster_id: u64,
+    #[prost(string, tag = "2")]
+    pub node_id: String,
+    #[prost(fixed64, tag = "3")]
+    pub raft_id: u64,
+    /// Drawn at each process start.
+    #[prost(fixed64, tag = "4")]
+    pub incarnation: u64,
+    /// Of the frames and messages.
+    #[prost(uint32, tag = "5")]
+    pub protocol_version: u32,
+    /// [`Lane`] of this stream.
+    #[prost(uint32, tag = "6")]
+    pub lane: u32,
+    /// Highest machine version this release can apply.
+    #[prost(uint32, tag = "7")]
+    pub machine_version_max: u32,
+    /// The cluster's nodes as this node was told to expect them (empty nodes only): bootstrap
+    /// needs the same list everywhere.
+    #[prost(string, repeated, tag = "8")]
+    pub expected_nodes: Vec<String>,
+    /// The raft address that others dial.
+    #[prost(string, tag = "9")]
+    pub address: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct PeerMessage {
+    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    pub body: Option<PeerBody>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum PeerBody {
+    #[prost(message, tag = "1")]
+    Hello(Hello),
+    /// An encoded `eraftpb::Message`.
+    #[prost(bytes = "bytes", tag = "2")]
+    Raft(Bytes),
+    #[prost(message, tag = "3")]
+    Forward(Forward),
+    #[prost(message, tag = "4")]
+    ReadIndexRequest(ReadIndexRequest),
+    #[prost(message, tag = "5")]
+    ReadIndexAnswer(ReadIndexAnswer),
+    #[prost(message, tag = "6")]
+    Beats(Beats),
+    #[prost(message, tag = "7")]
+    BeatAnswers(BeatAnswers),
+    #[prost(message, tag = "8")]
+    Bootstrap(Bootstrap),
+    #[prost(message, tag = "9")]
+    NodeReport(NodeReport),
+    #[prost(message, tag = "10")]
+    SnapshotOffer(SnapshotOffer),
+    #[prost(message, tag = "11")]
+    SnapshotChunk(SnapshotChunk),
+    #[prost(message, tag = "12")]
+    SnapshotAnswer(SnapshotAnswer),
+}
+
+/// Commands for the leader. They are sent again until their outcome is known, so nothing answers.
+#[derive(Clone, PartialEq, Message)]
+pub struct Forward {
+    #[prost(message, repeated, tag = "1")]
+    pub commands: Vec<Command>,
+}
+
+/// Asks the leader for an index that is safe to read at.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReadIndexRequest {
+    /// The asker's round; never used twice.
+    #[prost(uint64, tag = "1")]
+    pub round: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReadIndexAnswer {
+    #[prost(uint64, tag = "1")]
+    pub round: u64,
+    /// 0: this node is not a leader that can answer.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+
+/// Agents' beats on their way to the leader, which alone extends leases.
+#[derive(Clone, PartialEq, Message)]
+pub struct Beats {
+    #[prost(message, repeated, tag = "1")]
+    pub beats: Vec<Beat>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Beat {
+    /// The relaying node's token for the answer.
+    #[prost(uint64, tag = "1")]
+    pub token: u64,
+    #[prost(string, tag = "2")]
+    pub agent_id: String,
+    #[prost(uint64, tag = "3")]
+    pub agent_epoch: u64,
+    /// Load of cpu, memory and network in basis points; empty when not reported.
+    #[prost(uint32, repeated, tag = "4")]
+    pub load_bp: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BeatAnswers {
+    #[prost(message, repeated, tag = "1")]
+    pub answers: Vec<BeatAnswer>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct BeatAnswer {
+    #[prost(uint64, tag = "1")]
+    pub token: u64,
+    /// The lease granted, counted from when the agent sent the beat; 0: not extended.
+    #[prost(uint64, tag = "2")]
+    pub lease_ms: u64,
+    /// The agent is known under another epoch, or is lost: it must register again.
+    #[prost(bool, tag = "3")]
+    pub stale: bool,
+    #[prost(bool, tag = "4")]
+    pub unknown: bool,
+    #[prost(uint64, tag = "5")]
+    pub heartbeat_ms: u64,
+}
+
+/// What each node tells the others about itself, once a second.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeReport {
+    #[prost(uint64, tag = "1")]
+    pub applied_index: u64,
+    #[prost(uint64, tag = "2")]
+    pub flushed_index: u64,
+    /// State hash at `hash_index`, 16 bytes; compared at equal indexes.
+    #[prost(uint64, tag = "3")]
+    pub hash_index: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub hash: Vec<u8>,
+    /// Basis points: cpu, memory, network.
+    #[prost(uint32, repeated, tag = "5")]
+    pub load_bp: Vec<u32>,
+    #[prost(uint64, tag = "6")]
+    pub wall_us: u64,
+    #[prost(string, tag = "7")]
+    pub http_address: String,
+    #[prost(string, tag = "8")]
+    pub version: String,
+    #[prost(uint32, tag = "9")]
+    pub agents: u32,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    #[prost(string, tag = "10")]
+    pub role: String,
+}
+
+/// Begins a snapshot transfer: what the files are, and the Raft message they belong to.
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotOffer {
+    /// Drawn by the sender; names the transfer.
+    #[prost(fixed64, tag = "1")]
+    pub transfer: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    #[prost(message, optional, tag = "4")]
+    pub configuration: Option<ConfState>,
+    #[prost(message, repeated, tag = "5")]
+    pub files: Vec<SnapshotFile>,
+    /// The encoded `eraftpb::Message` (MsgSnapshot) to step once the files are durable.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub raft_message: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotFile {
+    /// A plain file name: the receiver refuses separators and dots at the start.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// CRC32C of the whole file.
+    #[prost(fixed32, tag = "3")]
+    pub crc32c: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotChunk {
+    #[prost(fixed64, tag = "1")]
+    pub transfer: u64,
+    /// Position in `SnapshotOffer::files`.
+    #[prost(uint32, tag = "2")]
+    pub file: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: Bytes,
+}
+
+/// The receiver's word on a transfer.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotAnswer {
+    #[prost(fixed64, tag = "1")]
+    pub transfer: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// Installed and durable; false: failed, with the reason.
+    #[prost(bool, tag = "3")]
+    pub installed: bool,
+    #[prost(string, tag = "4")]
+    pub reason: String,
+}

@@ -1,0 +1,3 @@
+//! The replicated state.
+#[derive(Debug)]
+pub enum Signal {}

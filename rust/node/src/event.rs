@@ -1,0 +1,119 @@
+//! What happens to a node: the only inputs of [`crate::Driver`].
+
+use codec::command::{Assignment, Body};
+use codec::log::LogEntry;
+use codec::peer::{Beat, Hello, PeerBody};
+use codec::row::Change;
+use codec::{Outcome, TaskId};
+
+/// Names a waiting caller; made by the caller, unique in the process.
+pub type Token = u64;
+/// Monotonic time of this process in µs.
+pub type Micros = u64;
+
+/// An input of the raft side, in the order in which it happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Time has passed. The driver reports at most a few ticks to Raft, however long it was.
+    Tick { now_us: Micros, wall_us: u64 },
+    /// A stream to a peer is up (`hello` is what it said of itself).
+    PeerUp { hello: Hello },
+    /// Every stream of a peer is gone.
+    PeerDown { raft_id: u64 },
+    Received { from: u64, body: PeerBody },
+    /// Commands of a local caller, completed together.
+    Propose { token: Token, bodies: Vec<Body>, deadline_us: Micros },
+    ReadIndex { token: Token, deadline_us: Micros },
+    /// Beats of agents that speak to this node; `Beat::token` names the waiter.
+    Beats { beats: Vec<Beat>, deadline_us: Micros },
+    /// The policy's decision.
+    Assign { term: u64, items: Vec<Assignment> },
+    /// The log writer has synced what `Effect::Persist` with this number asked for.
+    Persisted { number: u64 },
+    /// The answer to `Effect::FetchEntries`.
+    EntriesFetched { fetch: u64, entries: Vec<LogEntry> },
+    /// The apply side has applied (and written) up to here.
+    Applied(AppliedReport),
+    /// The state store has flushed: the log may be cut below this applied index.
+    Flushed { applied_index: u64 },
+    /// A checkpoint asked for by `Effect::MakeSnapshot` stands on disk.
+    SnapshotMade { index: u64, term: u64, configuration: codec::log::ConfState },
+    SnapshotFailed { reason: String },
+    /// All files of a peer's snapshot are here and durable; `raft_message` is its MsgSnapshot.
+    SnapshotReceived { from: u64, transfer: u64, state_dir: String, raft_message: bytes::Bytes },
+    /// The state directory of `Effect::InstallSnapshot` is in use and memory rebuilt.
+    SnapshotInstalled(InstalledReport),
+    /// The transfer of `Effect::SendSnapshot` ended.
+    SnapshotSent { to: u64, installed: bool },
+    TransferLeader { token: Token, to: Option<String>, deadline_us: Micros },
+    TakeSnapshot { token: Token },
+    /// Give leadership away and take no new work; `Effect::StopReady` follows.
+    Stop,
+}
+
+/// What the apply side tells the raft side after each batch.
+#[derive(Debug, Default)]
+pub struct AppliedReport {
+    pub index: u64,
+    pub term: u64,
+    pub revision: u64,
+    pub cluster_us: u64,
+    pub hash: [u8; 16],
+    /// Bytes of log applied in this batch: what the flush and truncation controller counts.
+    pub log_bytes: u64,
+    /// Own session's sequences that now have an outcome.
+    pub resolved: Vec<(u64, Outcome)>,
+    /// Sessions of this node that were opened (or found open) by this batch.
+    pub session_opened: Option<u64>,
+    /// Agents whose registration or status changed: (id, agent_epoch, live).
+    pub agents: Vec<(String, u64, bool)>,
+    /// Leader: what is due now, ready to be proposed (empty on followers).
+    pub due: Option<codec::command::Expire>,
+    pub retention: Option<codec::command::Retention>,
+    /// Cluster/wall time of the earliest timer, so that the leader asks again then.
+    pub next_due_cluster_us: Option<u64>,
+    pub next_due_wall_us: Option<u64>,
+    /// New configuration applied by a configuration change.
+    pub configuration: Option<codec::log::ConfState>,
+    /// Members as stored, when they changed.
+    pub members: Option<Vec<codec::log::BootstrapMember>>,
+    /// Agents registered through or polling this node is a matter of the edge, not told here.
+    pub live_tasks: u64,
+}
+
+/// What a rebuilt machine knows after an install or at start.
+#[derive(Debug, Default)]
+pub struct InstalledReport {
+    pub report: AppliedReport,
+    /// Outcomes of the own session found in the snapshot's session table.
+    pub session_known: bool,
+}
+
+/// An input of the apply side.
+#[derive(Debug)]
+pub enum ApplyInput {
+    /// Committed entries in order.
+    Entries(Vec<LogEntry>),
+    /// Leader: look for due timers at these times and report them.
+    LookForDue { cluster_us: u64, wall_us: u64 },
+    /// Role as the raft side sees it: feeds the policy only on an established leader.
+    Role { leader: bool, term: u64 },
+    /// The own session's number, to recognise commands to complete.
+    Session { session: u64 },
+}
+
+/// What one applied batch changed, for the runtime to write and to tell.
+#[derive(Debug, Default)]
+pub struct AppliedBatch {
+    /// To be written in one batch, with the meta row among them.
+    pub changes: Vec<Change>,
+    pub signals: Vec<machine::Signal>,
+    pub report: AppliedReport,
+}
+
+/// A task whose waiters should look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskNotice {
+    pub id: TaskId,
+    pub status: codec::row::Status,
+}
