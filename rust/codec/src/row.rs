@@ -741,6 +741,19 @@ pub mod index {
     }
 }
 
+/// H of DESIGN §5: what one row adds, modulo 2^128, to the state hash. Defined over
+/// `[cf: u8][key length: u32 BE][key][value]`, with `value` as it is stored (version byte included).
+/// Rows of column families that are not [`Cf::hashed`] are never counted.
+pub fn row_hash(cf: Cf, key: &[u8], value: &[u8]) -> u128 {
+    let key_length = u32::try_from(key.len()).expect("keys are far below 4 GiB");
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&[cf as u8]);
+    hasher.update(&key_length.to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.digest128()
+}
+
 /// One change to a row: what apply computes and a state store writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
