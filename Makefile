@@ -1,0 +1,128 @@
+# Everything a contributor or CI runs. `make` alone prints the targets.
+#
+# What always holds: nothing here needs root; only `fix` and `lock` write to the sources; and the environment that
+# reaches RocksDB's compile (LIBCLANG_PATH, BINDGEN_EXTRA_CLANG_ARGS, CARGO_TARGET_DIR, the one release profile) is
+# the same in every target, because a change in it costs ten minutes. The cache therefore lies outside the checkout.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/taskquorum
+BUILD_ENV := $(CACHE)/build-env
+BIN := .venv/bin
+
+export CARGO_TARGET_DIR := $(CACHE)/target
+export LIBCLANG_PATH := $(BUILD_ENV)/lib/python3.11/site-packages/clang/native
+export BINDGEN_EXTRA_CLANG_ARGS := -isystem $(shell gcc -print-file-name=include 2>/dev/null)
+# The interpreter itself, not a shim or a venv's link, so that cargo and maturin agree on one.
+export PYO3_PYTHON := $(shell $(PYTHON) -c 'import os, sys; print(os.path.realpath(sys._base_executable or sys.executable))' 2>/dev/null)
+
+NEXTEST_PROFILE := $(if $(CI),ci,default)
+
+##: help	this list
+.PHONY: help
+help:
+	@sed -n 's/^##: //p' Makefile | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+# ---- building ----------------------------------------------------------------------------------------------------
+
+.PHONY: tools
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "make: CPython 3.11 is needed as '$(PYTHON)' (set PYTHON=/path/to/python3.11)"; exit 1; }
+	@for tool in cargo gcc g++; do command -v $$tool >/dev/null || { echo "make: '$$tool' is needed (Rust by rustup.rs; g++ from build-essential)"; exit 1; }; done
+
+$(BUILD_ENV)/.installed: requirements/build.txt | tools
+	@echo "make: preparing the build environment in $(BUILD_ENV) (libclang, maturin, cython)"
+	@test -x $(BUILD_ENV)/bin/python || $(PYO3_PYTHON) -m venv $(BUILD_ENV)
+	@$(BUILD_ENV)/bin/python -m pip install --quiet -r requirements/build.txt
+	@touch $@
+
+.venv/.installed: requirements/runtime.txt requirements/dev.txt | tools
+	@echo "make: installing the locked Python packages into .venv"
+	@test -x $(BIN)/python || $(PYO3_PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -r requirements/dev.txt
+	@touch $@
+
+.PHONY: native
+native: $(BUILD_ENV)/.installed
+	@if ! compgen -G "$(CARGO_TARGET_DIR)/release/deps/liblibrocksdb_sys-*.rlib" >/dev/null; then \
+		echo "make: this is the first build here: RocksDB is compiled from source, about 12 minutes on two cores, once."; \
+		echo "make: the result is kept in $(CARGO_TARGET_DIR) for every later build, test and checkout."; fi
+	@rm -rf dist
+	@PATH="$(BUILD_ENV)/bin:$$PATH" $(BUILD_ENV)/bin/maturin build --release --locked --interpreter $(PYO3_PYTHON) --out dist
+
+##: build	the wheel, installed in .venv with its locked dependencies: leaves .venv/bin/taskquorum
+.PHONY: build
+build: native .venv/.installed
+	@$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/taskquorum-*.whl
+	@$(BIN)/taskquorum --help >/dev/null
+	@echo "make: $(BIN)/taskquorum is ready"
+
+##: wheel	dist/taskquorum-*.whl alone
+.PHONY: wheel
+wheel: native
+	@ls -l dist/*.whl
+
+##: run	build, then the demo: three nodes, six agents, a leader and an agent killed on the way
+.PHONY: run
+run: build
+	$(BIN)/taskquorum demo
+
+# ---- checking ----------------------------------------------------------------------------------------------------
+
+##: test	everything a change must pass: the Rust tests and the Python ones, real processes and SIGKILL included
+.PHONY: test
+test: test-rust test-python
+
+##: test-rust	the Rust half of `test`
+.PHONY: test-rust
+test-rust: $(BUILD_ENV)/.installed
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --release --workspace --locked --profile $(NEXTEST_PROFILE); \
+	else \
+		echo "make: cargo-nextest is not installed, cargo test runs the same tests, only slower"; \
+		cargo test --release --workspace --locked --lib --bins --tests; fi
+
+##: test-python	the Python half of `test`
+.PHONY: test-python
+test-python: build
+	$(BIN)/python -m pytest -m "not long"
+
+##: test-long	the tests with many rounds, such as 50 random kills under load
+.PHONY: test-long
+test-long: build
+	$(BIN)/python -m pytest -m long -s
+
+##: verify	the read-only gates (rustfmt, clippy, ruff, mypy, stubtest), then `test`
+.PHONY: verify
+verify: gates test
+
+##: gates	the read-only gates alone
+.PHONY: gates
+gates: build
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	MYPYPATH=pysrc $(BIN)/stubtest taskquorum._native taskquorum._http
+
+##: fix	formats and repairs what the gates can repair: with `lock` the only target that writes to the sources
+.PHONY: fix
+fix: .venv/.installed
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+##: lock	writes requirements/*.txt again from what .venv holds
+.PHONY: lock
+lock: .venv/.installed
+	$(BIN)/python requirements/lock.py
+
+##: clean	removes what was built here; the shared cache stays
+.PHONY: clean
+clean:
+	rm -rf dist build target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
