@@ -520,6 +520,9 @@ pub struct SessionRow {
     pub resolved_below: u64,
     #[prost(uint64, tag = "3")]
     pub opened_revision: u64,
+    /// A newer session of the node has taken over: nothing of this one is applied any more.
+    #[prost(bool, tag = "4")]
+    pub retired: bool,
 }
 
 /// Outcomes of one session's commands in one entry.
@@ -588,6 +591,12 @@ pub struct MetaRow {
     /// Tasks by status, in the order of [`Status::ALL`].
     #[prost(uint64, repeated, tag = "13")]
     pub tasks_by_status: Vec<u64>,
+    /// Rows of the idempotency column family, and stored payload and result bytes of ended tasks:
+    /// what retention counts.
+    #[prost(uint64, tag = "14")]
+    pub idempotency_rows: u64,
+    #[prost(uint64, tag = "15")]
+    pub ended_bytes: u64,
 }
 
 /// What a blob row of a task holds.
@@ -658,6 +667,10 @@ pub mod index {
     pub const BY_PARENT: u8 = b'p';
     pub const BY_AGENT: u8 = b'a';
     pub const BY_TYPE: u8 = b'y';
+    /// Ended tasks of all tenants, oldest end first: what retention forgets.
+    pub const BY_END: u8 = b'e';
+    /// Idempotency rows of all tenants, oldest first.
+    pub const BY_KEY_AGE: u8 = b'i';
 
     fn newest_first(key: &mut Vec<u8>, created_wall_us: u64, id: TaskId) {
         key.extend_from_slice(&(!created_wall_us).to_be_bytes());
@@ -735,17 +748,50 @@ pub mod index {
         out
     }
 
-    /// The id at the end of a `BY_PARENT` or `BY_AGENT` key.
+    pub fn by_end(completed_wall_us: u64, id: TaskId) -> Vec<u8> {
+        let mut out = vec![BY_END];
+        out.extend_from_slice(&completed_wall_us.to_be_bytes());
+        out.extend_from_slice(&id.0);
+        out
+    }
+
+    /// Creation in cluster time, then the row's key in the idempotency column family.
+    pub fn by_key_age(created_cluster_us: u64, idempotency_key: &[u8]) -> Vec<u8> {
+        let mut out = vec![BY_KEY_AGE];
+        out.extend_from_slice(&created_cluster_us.to_be_bytes());
+        out.extend_from_slice(idempotency_key);
+        out
+    }
+
+    /// The time in a `BY_END` or `BY_KEY_AGE` key, and what follows it.
+    pub fn time_and_rest(index_key: &[u8]) -> Option<(u64, &[u8])> {
+        let time: [u8; 8] = index_key.get(1..9)?.try_into().ok()?;
+        Some((u64::from_be_bytes(time), index_key.get(9..)?))
+    }
+
+    /// The id at the end of a `BY_PARENT`, `BY_AGENT` or `BY_END` key.
     pub fn plain_id_at_end(index_key: &[u8]) -> Option<TaskId> {
         TaskId::from_slice(index_key.get(index_key.len().checked_sub(16)?..)?).ok()
     }
 }
+
+const ROW_HASH_BUFFER_BYTES: usize = 1_024;
 
 /// H of DESIGN §5: what one row adds, modulo 2^128, to the state hash. Defined over
 /// `[cf: u8][key length: u32 BE][key][value]`, with `value` as it is stored (version byte included).
 /// Rows of column families that are not [`Cf::hashed`] are never counted.
 pub fn row_hash(cf: Cf, key: &[u8], value: &[u8]) -> u128 {
     let key_length = u32::try_from(key.len()).expect("keys are far below 4 GiB");
+    let total = 5 + key.len() + value.len();
+    if total <= ROW_HASH_BUFFER_BYTES {
+        // Setting up a streaming hasher costs more than copying a small row.
+        let mut buffer = [0u8; ROW_HASH_BUFFER_BYTES];
+        buffer[0] = cf as u8;
+        buffer[1..5].copy_from_slice(&key_length.to_be_bytes());
+        buffer[5..5 + key.len()].copy_from_slice(key);
+        buffer[5 + key.len()..total].copy_from_slice(value);
+        return xxhash_rust::xxh3::xxh3_128(&buffer[..total]);
+    }
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&[cf as u8]);
     hasher.update(&key_length.to_be_bytes());
