@@ -1,0 +1,140 @@
+//! Rows of the specification's `raft_log`, one an entry of the log.
+
+use codec::EntryPayload;
+use codec::frame::{Frame, FrameKind};
+use codec::log::{EntryKind, LogEntry};
+
+use super::json::{self, Object};
+use super::{Result, commands};
+
+/// `{log_index, term, command_type, command_data, committed, timestamp}`. An entry of one command has
+/// that command's name and fields; of several, `batch` and `{"commands": [{type, data}]}`; of none,
+/// `no_op` (a new leader's first) or `configuration`.
+pub fn log_row(entry: &LogEntry, committed_index: u64) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(128 + entry.data.len());
+    let mut object = Object::new(&mut out);
+    object.number("log_index", entry.index);
+    object.number("term", entry.term);
+    let timestamp = match entry.kind {
+        EntryKind::ConfChange => without_command(&mut object, "configuration"),
+        EntryKind::Normal if entry.data.is_empty() => without_command(&mut object, "no_op"),
+        EntryKind::Normal => payload(&mut object, &Frame::decode_message(FrameKind::EntryPayload, &entry.data)?),
+    };
+    object.boolean("committed", entry.index <= committed_index);
+    object.time("timestamp", timestamp);
+    object.end();
+    Ok(out)
+}
+
+fn without_command(object: &mut Object<'_>, name: &str) -> u64 {
+    object.text("command_type", name);
+    object.null("command_data");
+    0
+}
+
+fn payload(object: &mut Object<'_>, payload: &EntryPayload) -> u64 {
+    let bodies: Vec<_> = payload.commands.iter().filter_map(|command| command.body.as_ref()).collect();
+    if let [body] = bodies[..] {
+        object.text("command_type", body.name());
+        commands::write(object.value("command_data"), body);
+        return payload.wall_us;
+    }
+    object.text("command_type", "batch");
+    let mut data = Object::new(object.value("command_data"));
+    json::array(data.value("commands"), bodies, |out, body| {
+        let mut command = Object::new(out);
+        command.text("type", body.name());
+        commands::write(command.value("data"), body);
+        command.end();
+    });
+    data.end();
+    payload.wall_us
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{parsed, task_id};
+    use super::*;
+    use codec::Command;
+    use codec::command::*;
+    use serde_json::json;
+
+    fn entry(bodies: Vec<Body>) -> LogEntry {
+        let commands = bodies.into_iter().map(|body| Command { body: Some(body), ..Command::default() }).collect();
+        let payload = EntryPayload { wall_us: 1_795_521_600_000_000, commands, ..EntryPayload::default() };
+        let mut data = Vec::new();
+        Frame::encode_message(FrameKind::EntryPayload, &payload, &mut data);
+        LogEntry { index: 7, term: 2, kind: EntryKind::Normal, data: data.into() }
+    }
+
+    fn put() -> Body {
+        Body::PutKey(PutKey {
+            tenant: "t".into(),
+            key: "k".into(),
+            value: b"[1]".to_vec(),
+            condition: Some(KeyCondition::Revision(4)),
+        })
+    }
+
+    #[test]
+    fn one_command_gives_its_name_and_several_a_batch() {
+        let row = parsed(&log_row(&entry(vec![put()]), 7).expect("row"));
+        let data = json!({"tenant": "t", "key": "k", "if_match": 4, "value": [1]});
+        let expected = json!({"log_index": 7, "term": 2, "command_type": "put_key", "command_data": data, "committed": true,
+            "timestamp": "2026-11-24T12:00:00.000000Z"});
+        assert_eq!(row, expected);
+        let row = parsed(&log_row(&entry(vec![put(), put()]), 6).expect("row"));
+        assert_eq!((&row["command_type"], &row["committed"]), (&json!("batch"), &json!(false)));
+        assert_eq!(row["command_data"]["commands"][1], json!({"type": "put_key", "data": data}));
+    }
+
+    #[test]
+    fn an_empty_entry_is_a_no_op() {
+        let entry = LogEntry { index: 1, term: 1, kind: EntryKind::Normal, data: Default::default() };
+        let row = parsed(&log_row(&entry, 0).expect("row"));
+        assert_eq!((&row["command_type"], &row["timestamp"]), (&json!("no_op"), &json!(null)));
+    }
+
+    /// Every kind of command, with as many fields set as have a shape of their own, is valid JSON.
+    #[test]
+    fn every_command_can_be_shown() {
+        let id = || task_id(1).to_vec();
+        let spec = TaskSpec {
+            id: id(),
+            payload: b"{}".to_vec(),
+            retry: Some(RetryPolicy::default()),
+            join: Some(Join::default()),
+            ..Default::default()
+        };
+        let bodies = vec![
+            Body::OpenSession(OpenSession::default()),
+            Body::Submit(Submit { tasks: vec![spec.clone(), spec], ..Default::default() }),
+            Body::Cancel(Cancel::default()),
+            Body::Reschedule(Reschedule { priority: Some(-3), ..Default::default() }),
+            Body::Retry(Retry { task_id: id() }),
+            Body::RegisterAgent(RegisterAgent { capabilities: vec![Amount::default()], ..Default::default() }),
+            Body::LeaveAgent(LeaveAgent::default()),
+            Body::DrainAgent(DrainAgent::default()),
+            Body::Start(Start::default()),
+            Body::Progress(Progress { progress_bp: Some(1), checkpoint: Some(b"1".to_vec()), ..Default::default() }),
+            Body::Complete(Complete::default()),
+            Body::Fail(Fail::default()),
+            put(),
+            Body::DeleteKey(DeleteKey { condition: Some(KeyCondition::Absent(true)), ..Default::default() }),
+            Body::DrainNode(DrainNode::default()),
+            Body::Assign(Assign { items: vec![Assignment { terms: vec![1, -2], ..Default::default() }] }),
+            Body::Expire(Expire {
+                tasks: vec![ExpiredTask::default()],
+                agents: vec![ExpiredAgent::default()],
+                drained_nodes: vec!["n".into()],
+            }),
+            Body::Retention(Retention { task_ids: vec![id()], ..Default::default() }),
+            Body::HashCheck(HashCheck { index: 1, hash: vec![0xab; 16] }),
+            Body::ClockAdvance(ClockAdvance {}),
+        ];
+        let names: Vec<&str> = bodies.iter().map(Body::name).collect();
+        let row = parsed(&log_row(&entry(bodies.clone()), 0).expect("row"));
+        let shown = row["command_data"]["commands"].as_array().expect("array");
+        assert_eq!(shown.iter().map(|c| c["type"].as_str().expect("name")).collect::<Vec<_>>(), names);
+    }
+}
