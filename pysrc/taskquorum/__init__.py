@@ -42,7 +42,22 @@ _HOMES = {
     "Unavailable": "errors",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]
+__all__ = [
+    "Agent",
+    "ApiError",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Context",
+    "Dag",
+    "LeaseLost",
+    "Task",
+    "TaskFailed",
+    "TaskState",
+    "TaskquorumError",
+    "Unavailable",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

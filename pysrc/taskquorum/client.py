@@ -397,7 +397,7 @@ class AsyncClient:
         return await self._post("/cluster/snapshot", {}, safe=True)
 
     async def _get(self, path: str) -> Mapping[str, Any]:
-        body: Mapping[str, Any] = (await self.link.call("GET", path, timeout_s=ATTEMPT_S)).body
+        body: Mapping[str, Any] = (await self.link.call("GET", path, timeout_s=min(ATTEMPT_S, self.link.timeout_s))).body
         return body
 
 
