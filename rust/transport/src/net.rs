@@ -1,0 +1,561 @@
+//! The net thread: one poll loop over the listener and all streams.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use codec::peer::{Hello, Lane, PeerBody};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::conn::{Conn, READ_BYTES_MAX, ReadEnd, Side};
+use crate::handshake::{self, Refused};
+use crate::link::{Dial, Link};
+use crate::outbox::{NetHandle, Request, Shared};
+use crate::queue::SendQueue;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_STREAM: usize = 2;
+/// Streams accepted at a time beyond this are closed at once. 101 members use 4 each.
+const ACCEPTED_MAX: usize = 1_024;
+const SCRATCH_BYTES: usize = 256 << 10;
+/// A sink that pushed back is asked again after this time even if nobody calls `resume`.
+const PARKED_RETRY: Duration = Duration::from_millis(20);
+
+/// A peer to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    pub node_id: String,
+    /// `host:port`
+    pub address: String,
+}
+
+pub struct NetConfig {
+    /// Where others dial this node. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What this node says of itself; `lane` and `protocol_version` are set here.
+    pub hello: Hello,
+    pub peers: Vec<PeerAddress>,
+}
+
+#[derive(Debug)]
+pub enum NetEvent {
+    /// A peer's outgoing streams can be used. Told again when it says something new of itself (it
+    /// joined a cluster).
+    PeerUp {
+        hello: Hello,
+    },
+    /// What was queued for the peer is gone.
+    PeerDown {
+        raft_id: u64,
+    },
+    Received {
+        from: u64,
+        lane: Lane,
+        body: PeerBody,
+    },
+    /// The snapshot stream to a peer broke with what was queued for it.
+    SnapshotLaneDown {
+        raft_id: u64,
+    },
+    /// A peer cannot be reached or was refused; told once until the reason changes.
+    Failed {
+        node_id: String,
+        address: String,
+        reason: String,
+    },
+}
+
+/// Takes what happens on the net thread.
+pub trait Sink: Send {
+    /// # Errors
+    /// Only a [`NetEvent::Received`] may come back: its stream is not read until it is taken, which
+    /// is tried again after [`NetHandle::resume`].
+    fn deliver(&mut self, event: NetEvent) -> Result<(), NetEvent>;
+}
+
+impl<F: FnMut(NetEvent) -> Result<(), NetEvent> + Send> Sink for F {
+    fn deliver(&mut self, event: NetEvent) -> Result<(), NetEvent> {
+        self(event)
+    }
+}
+
+/// The poll loop, to be run on a thread of its own.
+pub struct Net {
+    poll: Poll,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    hello: Hello,
+    links: BTreeMap<usize, Link>,
+    conns: BTreeMap<usize, Conn>,
+    accepted: usize,
+    next_link: usize,
+    next_token: usize,
+    /// Streams with more to read although the poll will not say so again.
+    again: BTreeSet<usize>,
+    /// Closed in this turn: the reasons, told after their streams are gone.
+    events: VecDeque<NetEvent>,
+    scratch: Vec<u8>,
+    stopping: bool,
+}
+
+impl Net {
+    /// Binds the listener. Nothing is accepted or dialed before [`Net::run`].
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the process is out of descriptors.
+    pub fn bind(config: NetConfig) -> io::Result<(Self, NetHandle, SocketAddr)> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::bind(config.listen)?;
+        let address = listener.local_addr()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?));
+        let hello = Hello { protocol_version: handshake::PROTOCOL_VERSION, ..config.hello };
+        let handle = NetHandle { shared: shared.clone() };
+        let mut net = Self {
+            poll,
+            listener,
+            shared,
+            hello,
+            links: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            accepted: 0,
+            next_link: 0,
+            next_token: FIRST_STREAM,
+            again: BTreeSet::new(),
+            events: VecDeque::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            stopping: false,
+        };
+        net.set_peers(config.peers, Instant::now());
+        Ok((net, handle, address))
+    }
+
+    /// Runs until [`NetHandle::stop`]; what is queued then is written as far as the streams take it.
+    ///
+    /// # Errors
+    /// The poll itself failed: the node is cut off and should stop.
+    pub fn run(mut self, mut sink: impl Sink) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while !self.stopping {
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let now = Instant::now();
+            self.shared.awake();
+            let mut readable = std::mem::take(&mut self.again);
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(now),
+                    WAKER => {}
+                    Token(token) => {
+                        if event.is_writable() {
+                            self.writable(token, now);
+                        }
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            readable.insert(token);
+                        }
+                    }
+                }
+            }
+            self.requests(now);
+            readable.extend(self.conns.iter().filter(|(_, c)| c.parked.is_some()).map(|(t, _)| *t));
+            for token in readable {
+                self.readable(token, &mut sink, now);
+            }
+            self.timers(now);
+            self.write_all(now);
+            self.tell(&mut sink);
+        }
+        let up: Vec<u64> = self.shared.peers.lock().keys().copied().collect();
+        for raft_id in up {
+            self.shared.close(raft_id);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let dials = self.links.values().filter_map(|l| l.due_in(now));
+        let hellos = self.conns.values().filter(|c| c.peer.is_none()).map(|c| c.deadline.saturating_duration_since(now));
+        let parked = self.conns.values().any(|c| c.parked.is_some()).then_some(PARKED_RETRY);
+        // The poll rounds down to a millisecond: one more, so that it does not spin.
+        dials.chain(hellos).chain(parked).min().map(|d| if d.is_zero() { d } else { d + Duration::from_millis(1) })
+    }
+
+    fn tell(&mut self, sink: &mut impl Sink) {
+        while let Some(event) = self.events.pop_front() {
+            assert!(sink.deliver(event).is_ok(), "a sink pushed back what is not a message");
+        }
+    }
+
+    fn requests(&mut self, now: Instant) {
+        let requests = std::mem::take(&mut *self.shared.requests.lock());
+        for request in requests {
+            match request {
+                Request::Peers(peers) => self.set_peers(peers, now),
+                Request::Cluster(cluster_id) => self.set_cluster(cluster_id),
+                Request::Resolved { link, address } => self.resolved(link, address, now),
+                Request::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn set_peers(&mut self, peers: Vec<PeerAddress>, now: Instant) {
+        let gone = |l: &Link| !peers.iter().any(|p| p.node_id == l.node_id && p.address == l.address);
+        let gone: Vec<usize> = self.links.iter().filter(|(_, l)| gone(l)).map(|(k, _)| *k).collect();
+        for key in gone {
+            self.link_down(key, now, String::new());
+            self.links.remove(&key);
+        }
+        for peer in peers {
+            let known = self.links.values().any(|l| l.node_id == peer.node_id);
+            if known || peer.node_id == self.hello.node_id {
+                continue;
+            }
+            let seed = self.hello.incarnation ^ (self.next_link as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.links.insert(self.next_link, Link::new(peer.node_id, peer.address, seed, now));
+            self.next_link += 1;
+        }
+    }
+
+    fn set_cluster(&mut self, cluster_id: u64) {
+        self.hello.cluster_id = cluster_id;
+        for conn in self.conns.values_mut().filter(|c| c.peer.is_some()) {
+            let lane = conn.lane.map_or(0, |l| l as u32);
+            conn.push(PeerBody::Hello(Hello { lane, ..self.hello.clone() }));
+        }
+    }
+
+    // ---- dialing -----------------------------------------------------------------------------
+
+    fn timers(&mut self, now: Instant) {
+        let due: Vec<usize> =
+            self.links.iter().filter(|(_, l)| l.due_in(now).is_some_and(|d| d.is_zero())).map(|(k, _)| *k).collect();
+        for key in due {
+            self.resolve(key, now);
+        }
+        let late: Vec<usize> =
+            self.conns.iter().filter(|(_, c)| c.peer.is_none() && c.deadline <= now).map(|(t, _)| *t).collect();
+        for token in late {
+            self.close(token, now, "no Hello in time".to_owned());
+        }
+        let wanted = |l: &Link| l.streams[Lane::Snapshot as usize].is_none();
+        let snapshots: Vec<(usize, u64)> =
+            self.links.iter().filter(|(_, l)| wanted(l)).filter_map(|(k, l)| Some((*k, l.peer.as_ref()?.raft_id))).collect();
+        for (key, raft_id) in snapshots {
+            let queues = self.shared.peers.lock().get(&raft_id).cloned();
+            if queues.is_some_and(|q| !q.lane(Lane::Snapshot).lock().is_empty()) {
+                self.dial(key, Lane::Snapshot, now);
+            }
+        }
+    }
+
+    fn resolve(&mut self, key: usize, now: Instant) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        if let Ok(address) = link.address.parse() {
+            link.dial = Dial::Active(address);
+            return self.dial(key, Lane::Control, now);
+        }
+        // A name server may take seconds: not on this thread.
+        link.dial = Dial::Resolving;
+        let (name, shared) = (link.address.clone(), self.shared.clone());
+        let lookup = move || {
+            let address = match name.to_socket_addrs() {
+                Ok(mut found) => found.next().ok_or_else(|| "the name has no address".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            shared.request(Request::Resolved { link: key, address });
+        };
+        if let Err(error) = std::thread::Builder::new().name("tq-resolve".to_owned()).spawn(lookup) {
+            self.link_down(key, now, error.to_string());
+        }
+    }
+
+    fn resolved(&mut self, key: usize, address: Result<SocketAddr, String>, now: Instant) {
+        let Some(link) = self.links.get_mut(&key).filter(|l| matches!(l.dial, Dial::Resolving)) else { return };
+        match address {
+            Ok(address) => {
+                link.dial = Dial::Active(address);
+                self.dial(key, Lane::Control, now);
+            }
+            Err(reason) => self.link_down(key, now, reason),
+        }
+    }
+
+    fn dial(&mut self, key: usize, lane: Lane, now: Instant) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let Dial::Active(address) = link.dial else { return };
+        let token = self.next_token;
+        self.next_token += 1;
+        self.shared.counters.dials.fetch_add(1, Ordering::Relaxed);
+        let stream = TcpStream::connect(address).and_then(|mut stream| {
+            self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => {
+                *link.stream(lane) = Some(token);
+                self.conns.insert(token, Conn::new(stream, Side::Dialed { link: key }, Some(lane), now));
+            }
+            Err(error) => self.link_down(key, now, error.to_string()),
+        }
+    }
+
+    /// The first writability of a dialed stream says how the connect ended.
+    fn writable(&mut self, token: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(&token) else { return };
+        if !conn.connected {
+            let connected = match conn.stream.take_error() {
+                Ok(Some(error)) | Err(error) => Err(error),
+                Ok(None) => conn.stream.peer_addr().and_then(|_| conn.set_options()),
+            };
+            if let Err(error) = connected {
+                if error.kind() != io::ErrorKind::NotConnected {
+                    self.close(token, now, error.to_string());
+                }
+                return;
+            }
+            conn.connected = true;
+            let lane = conn.lane.map_or(0, |l| l as u32);
+            conn.push(PeerBody::Hello(Hello { lane, ..self.hello.clone() }));
+        }
+        conn.set_writable();
+    }
+
+    fn accept(&mut self, now: Instant) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.take_in(stream, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // WouldBlock: all taken. Anything else (no descriptors): the next event tries again.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take_in(&mut self, mut stream: TcpStream, now: Instant) {
+        if self.accepted >= ACCEPTED_MAX {
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        if self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE).is_err() {
+            return;
+        }
+        let conn = Conn::new(stream, Side::Accepted, None, now);
+        if conn.set_options().is_ok() {
+            self.conns.insert(token, conn);
+            self.accepted += 1;
+        }
+    }
+
+    // ---- streams -----------------------------------------------------------------------------
+
+    fn write_all(&mut self, now: Instant) {
+        let mut broken = Vec::new();
+        for (token, conn) in &mut self.conns {
+            match conn.write() {
+                Ok(0) => {}
+                Ok(bytes) => add(&self.shared.counters.bytes_sent, bytes),
+                Err(error) => broken.push((*token, error.to_string())),
+            }
+        }
+        for (token, reason) in broken {
+            self.close(token, now, reason);
+        }
+    }
+
+    fn readable(&mut self, token: usize, sink: &mut impl Sink, now: Instant) {
+        let mut left = READ_BYTES_MAX;
+        loop {
+            if !self.take_messages(token, sink, now) {
+                return;
+            }
+            let Some(conn) = self.conns.get_mut(&token).filter(|c| c.connected) else { return };
+            if left == 0 {
+                self.again.insert(token);
+                return;
+            }
+            match conn.read(&mut self.scratch) {
+                Ok((bytes, ReadEnd::More)) => {
+                    add(&self.shared.counters.bytes_received, bytes as u64);
+                    left = left.saturating_sub(bytes);
+                }
+                Ok((_, ReadEnd::Drained)) => return,
+                Ok((_, ReadEnd::Closed)) => return self.close(token, now, "the peer closed the stream".to_owned()),
+                Err(error) => return self.close(token, now, error.to_string()),
+            }
+        }
+    }
+
+    /// Delivers all complete messages; false when the stream is closed or its sink is full.
+    fn take_messages(&mut self, token: usize, sink: &mut impl Sink, now: Instant) -> bool {
+        loop {
+            let Some(conn) = self.conns.get_mut(&token) else { return false };
+            if let Some(event) = conn.parked.take()
+                && let Err(event) = sink.deliver(event)
+            {
+                conn.parked = Some(event);
+                return false;
+            }
+            let body = match conn.next_message() {
+                Ok(Some(body)) => body,
+                Ok(None) => return true,
+                Err(error) => {
+                    add(&self.shared.counters.malformed, 1);
+                    self.close(token, now, format!("malformed message: {error}"));
+                    return false;
+                }
+            };
+            match (body, &conn.peer, &conn.side, conn.lane) {
+                (PeerBody::Hello(hello), ..) => {
+                    if let Err(refused) = self.hello(token, hello, now) {
+                        add(&self.shared.counters.refused, 1);
+                        // The other side is told too: it finds the same reason in our Hello.
+                        self.write_all(now);
+                        self.close(token, now, refused.to_string());
+                        return false;
+                    }
+                    // A link that came up is told before what its peer says.
+                    self.tell(sink);
+                }
+                (body, Some(peer), Side::Accepted, Some(lane)) => {
+                    add(&self.shared.counters.messages_received, 1);
+                    conn.parked = Some(NetEvent::Received { from: peer.raft_id, lane, body });
+                }
+                _ => {
+                    add(&self.shared.counters.malformed, 1);
+                    self.close(token, now, Refused::NoHello.to_string());
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, token: usize, theirs: Hello, now: Instant) -> Result<(), Refused> {
+        let Some(conn) = self.conns.get_mut(&token) else { return Ok(()) };
+        match conn.side {
+            Side::Accepted => {
+                let first = conn.peer.is_none();
+                if first {
+                    conn.push(PeerBody::Hello(Hello { lane: theirs.lane, ..self.hello.clone() }));
+                }
+                let lane = handshake::check(&self.hello, &theirs, None)?;
+                let (raft_id, node_id) = (theirs.raft_id, theirs.node_id.clone());
+                conn.established(theirs, lane);
+                if first {
+                    self.replace_older(token, raft_id, lane, now);
+                    self.hasten(&node_id, now);
+                }
+                Ok(())
+            }
+            Side::Dialed { link } => self.hello_from_dialed(token, link, theirs, now),
+        }
+    }
+
+    fn hello_from_dialed(&mut self, token: usize, key: usize, theirs: Hello, now: Instant) -> Result<(), Refused> {
+        let (Some(conn), Some(link)) = (self.conns.get_mut(&token), self.links.get_mut(&key)) else { return Ok(()) };
+        let lane = handshake::check(&self.hello, &theirs, Some(&link.node_id))?;
+        let malformed = |what| Err(Refused::Malformed { node_id: theirs.node_id.clone(), what });
+        if conn.lane != Some(lane) {
+            return malformed("another lane than was dialed");
+        }
+        if let Some(peer) = &link.peer
+            && (peer.raft_id, peer.incarnation) != (theirs.raft_id, theirs.incarnation)
+        {
+            return malformed("another incarnation than on its control lane");
+        }
+        conn.established(theirs.clone(), lane);
+        if lane != Lane::Control {
+            conn.queues = self.shared.peers.lock().get(&theirs.raft_id).cloned();
+            return Ok(());
+        }
+        let first = link.peer.is_none();
+        link.peer = Some(theirs.clone());
+        link.backoff.reset();
+        link.failure.clear();
+        if first {
+            conn.queues = Some(self.shared.open(theirs.raft_id));
+            self.dial(key, Lane::Append, now);
+            self.dial(key, Lane::Forward, now);
+        }
+        self.events.push_back(NetEvent::PeerUp { hello: theirs });
+        Ok(())
+    }
+
+    /// A peer that dials again has given its older stream up, even if this side has not noticed.
+    fn replace_older(&mut self, token: usize, raft_id: u64, lane: Lane, now: Instant) {
+        let same = |c: &Conn| {
+            matches!(c.side, Side::Accepted) && c.lane == Some(lane) && c.peer.as_ref().is_some_and(|p| p.raft_id == raft_id)
+        };
+        let older: Vec<usize> = self.conns.iter().filter(|(t, c)| **t != token && same(c)).map(|(t, _)| *t).collect();
+        for token in older {
+            self.close(token, now, "replaced by a newer stream".to_owned());
+        }
+    }
+
+    /// A peer that dials us is there: no reason to wait before dialing it.
+    fn hasten(&mut self, node_id: &str, now: Instant) {
+        for link in self.links.values_mut().filter(|l| l.node_id == node_id) {
+            if let Dial::Waiting(at) = &mut link.dial {
+                *at = now;
+            }
+        }
+    }
+
+    fn close(&mut self, token: usize, now: Instant, reason: String) {
+        let Some(mut conn) = self.conns.remove(&token) else { return };
+        self.again.remove(&token);
+        // A closed descriptor leaves the poll by itself; an error here changes nothing.
+        let _ = self.poll.registry().deregister(&mut conn.stream);
+        match (conn.side, conn.lane) {
+            (Side::Accepted, _) => self.accepted -= 1,
+            (Side::Dialed { link }, Some(Lane::Snapshot)) => self.snapshot_down(link),
+            (Side::Dialed { link }, _) => self.link_down(link, now, reason),
+        }
+    }
+
+    fn snapshot_down(&mut self, key: usize) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        *link.stream(Lane::Snapshot) = None;
+        let Some(peer) = &link.peer else { return };
+        if let Some(queues) = self.shared.peers.lock().get(&peer.raft_id) {
+            *queues.lane(Lane::Snapshot).lock() = SendQueue::new(crate::queue_bytes_max(Lane::Snapshot));
+            queues.notify_room();
+        }
+        self.events.push_back(NetEvent::SnapshotLaneDown { raft_id: peer.raft_id });
+    }
+
+    fn link_down(&mut self, key: usize, now: Instant, reason: String) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let (streams, peer) = link.down(now);
+        for token in streams {
+            if let Some(mut conn) = self.conns.remove(&token) {
+                self.again.remove(&token);
+                let _ = self.poll.registry().deregister(&mut conn.stream);
+            }
+        }
+        if let Some(peer) = peer {
+            self.shared.close(peer.raft_id);
+            self.events.push_back(NetEvent::PeerDown { raft_id: peer.raft_id });
+        }
+        if !reason.is_empty() && link.failure != reason {
+            link.failure = reason.clone();
+            let (node_id, address) = (link.node_id.clone(), link.address.clone());
+            self.events.push_back(NetEvent::Failed { node_id, address, reason });
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

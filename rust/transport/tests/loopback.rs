@@ -1,0 +1,204 @@
+//! Real sockets on loopback: nodes find each other, exchange messages in order, notice each other's
+//! end and come back. Every wait is for an event.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use codec::peer::{Forward, Hello, Lane, PeerBody, ReadIndexRequest, SnapshotChunk};
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use transport::{Net, NetConfig, NetEvent, NetHandle, PeerAddress, SendError};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Node {
+    net: NetHandle,
+    address: SocketAddr,
+    events: Receiver<NetEvent>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    fn start(name: &str, raft_id: u64, cluster_id: u64, listen: &str) -> Self {
+        Self::start_bounded(name, raft_id, cluster_id, listen, None)
+    }
+
+    /// With `room`, messages beyond that many wait at the sender.
+    fn start_bounded(name: &str, raft_id: u64, cluster_id: u64, listen: &str, room: Option<usize>) -> Self {
+        let hello = Hello { cluster_id, node_id: name.to_owned(), raft_id, incarnation: raft_id * 10, ..Default::default() };
+        let (net, handle, address) = Net::bind(NetConfig { listen: listen.parse().unwrap(), hello, peers: Vec::new() }).unwrap();
+        let (sender, events) = room.map_or_else(unbounded, bounded);
+        let sink = move |event| match event {
+            NetEvent::Received { .. } => sender.try_send(event).map_err(|e| e.into_inner()),
+            // A test that has ended listens no longer.
+            event => Ok(drop(sender.send(event))),
+        };
+        let thread = std::thread::spawn(move || net.run(sink).unwrap());
+        Self { net: handle, address, events, thread: Some(thread) }
+    }
+
+    fn peers(&self, peers: &[(&str, SocketAddr)]) {
+        let peer =
+            |(name, address): &(&str, SocketAddr)| PeerAddress { node_id: (*name).to_owned(), address: address.to_string() };
+        self.net.set_peers(peers.iter().map(peer).collect());
+    }
+
+    fn wait<T>(&self, mut pick: impl FnMut(NetEvent) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = pick(self.events.recv_timeout(PATIENCE).expect("the event never came")) {
+                return found;
+            }
+            self.net.resume();
+        }
+    }
+
+    fn wait_up(&self, node_id: &str) -> Hello {
+        self.wait(|event| match event {
+            NetEvent::PeerUp { hello } if hello.node_id == node_id => Some(hello),
+            _ => None,
+        })
+    }
+
+    fn wait_message(&self) -> (u64, Lane, PeerBody) {
+        self.wait(|event| match event {
+            NetEvent::Received { from, lane, body } => Some((from, lane, body)),
+            _ => None,
+        })
+    }
+
+    fn wait_failure(&self) -> String {
+        self.wait(|event| match event {
+            NetEvent::Failed { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.net.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn read_index(round: u64) -> PeerBody {
+    PeerBody::ReadIndexRequest(ReadIndexRequest { round })
+}
+
+/// a and b dial each other → both are up → messages of each lane arrive in order, with their sender.
+#[test]
+fn messages_arrive_in_order_on_every_lane() {
+    let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start("b", 2, 7, "127.0.0.1:0"));
+    a.peers(&[("a", a.address), ("b", b.address)]);
+    b.peers(&[("a", a.address), ("b", b.address)]);
+    assert_eq!(a.wait_up("b").raft_id, 2);
+    assert_eq!(b.wait_up("a").raft_id, 1);
+    for lane in Lane::ALL {
+        for round in 0..500 {
+            a.net.send(2, lane, read_index(round)).unwrap();
+        }
+        for round in 0..500 {
+            assert_eq!(b.wait_message(), (1, lane, read_index(round)));
+        }
+    }
+    let large = PeerBody::Raft(vec![5; 9 << 20].into());
+    a.net.send(2, Lane::Append, large.clone()).unwrap();
+    assert_eq!(b.wait_message(), (1, Lane::Append, large));
+    assert!(matches!(a.net.send(9, Lane::Control, read_index(0)), Err(SendError::Unreachable)));
+    assert!(matches!(a.net.send(2, Lane::Control, PeerBody::Raft(vec![5; 9 << 20].into())), Err(SendError::TooLarge(_))));
+}
+
+/// b stops → a is told → b comes back at the same address as a new incarnation → a is told, and
+/// messages flow again.
+#[test]
+fn a_peer_that_ends_is_noticed_and_found_again() {
+    let a = Node::start("a", 1, 7, "127.0.0.1:0");
+    let b = Node::start("b", 2, 7, "127.0.0.1:0");
+    let address = b.address;
+    a.peers(&[("b", address)]);
+    a.wait_up("b");
+    drop(b);
+    a.wait(|e| matches!(e, NetEvent::PeerDown { raft_id: 2 }).then_some(()));
+    assert!(!a.net.is_up(2));
+    let b = Node::start("b", 2, 7, &address.to_string());
+    a.wait_up("b");
+    a.net.send(2, Lane::Control, read_index(1)).unwrap();
+    assert_eq!(b.wait_message(), (1, Lane::Control, read_index(1)));
+}
+
+/// Two clusters never exchange a message; both sides can say why.
+#[test]
+fn a_foreign_cluster_is_refused_with_the_reason() {
+    let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start("b", 2, 8, "127.0.0.1:0"));
+    a.peers(&[("b", b.address)]);
+    b.peers(&[("a", a.address)]);
+    for node in [&a, &b] {
+        let reason = node.wait_failure();
+        assert!(reason.contains("belongs to cluster") || reason.contains("closed"), "{reason}");
+    }
+    assert!(!a.net.is_up(2) && !b.net.is_up(1));
+    assert!(a.net.counters().refused.load(std::sync::atomic::Ordering::Relaxed) > 0);
+}
+
+/// Both empty → up → b is told its cluster → a hears it on the same stream.
+#[test]
+fn an_empty_node_says_hello_again_when_it_joins_a_cluster() {
+    let (a, b) = (Node::start("a", 1, 0, "127.0.0.1:0"), Node::start("b", 2, 0, "127.0.0.1:0"));
+    a.peers(&[("b", b.address)]);
+    assert_eq!(a.wait_up("b").cluster_id, 0);
+    b.net.set_cluster(7);
+    assert_eq!(a.wait_up("b").cluster_id, 7);
+    a.net.send(2, Lane::Control, read_index(3)).unwrap();
+    assert_eq!(b.wait_message().2, read_index(3));
+}
+
+/// b takes nothing for a while: a's queue fills to its bound, says so, and nothing is lost or
+/// reordered once b takes again.
+#[test]
+fn a_slow_receiver_pushes_back_and_loses_nothing() {
+    let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start_bounded("b", 2, 7, "127.0.0.1:0", Some(2)));
+    a.peers(&[("b", b.address)]);
+    a.wait_up("b");
+    let chunk = |offset| SnapshotChunk { transfer: 1, file: 0, offset, data: vec![1; 256 << 10].into() };
+    let mut sent = 0;
+    while a.net.send(2, Lane::Snapshot, PeerBody::SnapshotChunk(chunk(sent))).is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "the queue has no bound");
+    }
+    let sender = std::thread::spawn({
+        let net = a.net.clone();
+        move || net.send_waiting(2, Lane::Snapshot, PeerBody::SnapshotChunk(chunk(sent)), PATIENCE)
+    });
+    for offset in 0..=sent {
+        assert_eq!(b.wait_message().2, PeerBody::SnapshotChunk(chunk(offset)));
+    }
+    sender.join().unwrap().unwrap();
+}
+
+/// Bytes that are no frame close the stream, and a message before `Hello` does too.
+#[test]
+fn a_stream_of_garbage_is_closed() {
+    use std::io::{Read, Write};
+    let a = Node::start("a", 1, 7, "127.0.0.1:0");
+    let early = transport::framing::encode(PeerBody::Forward(Forward::default()));
+    for bytes in [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), early] {
+        let mut stream = std::net::TcpStream::connect(a.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut rest = Vec::new();
+        // The end of the stream or a reset, and not one byte of answer.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+    assert_eq!(a.net.counters().malformed.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+/// A name is looked up off the net thread.
+#[test]
+fn names_are_resolved() {
+    let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start("b", 2, 7, "127.0.0.1:0"));
+    a.net.set_peers(vec![PeerAddress { node_id: "b".to_owned(), address: format!("localhost:{}", b.address.port()) }]);
+    a.wait_up("b");
+}
