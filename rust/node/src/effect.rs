@@ -1,6 +1,6 @@
 //! What a node wants done: the only outputs of [`crate::Driver`], executed by the runtime in order.
 
-use codec::log::{Bootstrap, ConfState, HardState, Identity, LogBase, LogEntry};
+use codec::log::{HardState, Identity, LogBase, LogEntry};
 use codec::peer::{BeatAnswer, Lane, PeerBody};
 use codec::Outcome;
 
@@ -39,17 +39,17 @@ pub enum Effect {
     LeaderChanged { leader: u64, node_id: Option<String>, term: u64, is_self: bool },
     /// Loads that agents reported to this leader: (agent, cpu/memory/network in basis points).
     AgentLoads(Vec<(String, [u16; 3])>),
-    /// Save who we are, synced, before anything else happens; then start Raft with it.
-    SaveIdentity(Identity),
-    /// Write the first rows, synced, then go on.
-    Bootstrap(Bootstrap),
+    /// Save who we are, synced, and write the first rows of the state store (`machine::Machine::
+    /// bootstrap_rows`), flushed: both before the next effect is executed. Then the apply side loads.
+    Bootstrap(Identity),
     /// Checkpoint the state store now; answer `SnapshotMade`.
     MakeSnapshot,
     /// Stream the newest checkpoint to a peer, then answer `SnapshotSent`.
     SendSnapshot { to: u64, raft_message: bytes::Bytes },
     /// One synced write: the new state directory's name, base, hard state, log cleared; then switch
     /// the state store, rebuild memory, and answer `Persisted { number }` and `SnapshotInstalled`.
-    InstallSnapshot { number: u64, base: LogBase, hard_state: HardState, configuration: ConfState },
+    /// `base.chain` is unknown (0) here: the log store reads it from the snapshot's transfer.
+    InstallSnapshot { number: u64, base: LogBase, hard_state: HardState },
     /// Flush the state store in the background; answer `Flushed`.
     Flush,
     /// Tell the sender that its snapshot is installed (or not).

@@ -4,7 +4,7 @@ use codec::command::{Assignment, Body};
 use codec::log::LogEntry;
 use codec::peer::{Beat, Hello, PeerBody};
 use codec::row::Change;
-use codec::{Outcome, TaskId};
+use codec::Outcome;
 
 /// Names a waiting caller; made by the caller, unique in the process.
 pub type Token = u64;
@@ -59,12 +59,14 @@ pub struct AppliedReport {
     pub revision: u64,
     pub cluster_us: u64,
     pub hash: [u8; 16],
+    /// State hash after each applied entry, to compare with what peers report.
+    pub hashes: Vec<(u64, [u8; 16])>,
     /// Bytes of log applied in this batch: what the flush and truncation controller counts.
     pub log_bytes: u64,
     /// Own session's sequences that now have an outcome.
     pub resolved: Vec<(u64, Outcome)>,
-    /// Sessions of this node that were opened (or found open) by this batch.
-    pub session_opened: Option<u64>,
+    /// The own session was opened by this batch.
+    pub session_opened: bool,
     /// Agents whose registration or status changed: (id, agent_epoch, live).
     pub agents: Vec<(String, u64, bool)>,
     /// Leader: what is due now, ready to be proposed (empty on followers).
@@ -76,24 +78,37 @@ pub struct AppliedReport {
     /// New configuration applied by a configuration change.
     pub configuration: Option<codec::log::ConfState>,
     /// Members as stored, when they changed.
-    pub members: Option<Vec<codec::log::BootstrapMember>>,
-    /// Agents registered through or polling this node is a matter of the edge, not told here.
+    pub members: Option<Vec<Member>>,
     pub live_tasks: u64,
+    /// The answer to `ApplyInput::LookForDue`: with `due` and `retention` or without.
+    pub looked: bool,
+    /// The replica's hash differs from the leader's at this index.
+    pub hash_mismatch: Option<u64>,
 }
 
-/// What a rebuilt machine knows after an install or at start.
+/// A member of the cluster as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub node_id: String,
+    pub raft_id: u64,
+    pub address: String,
+    pub drain: codec::row::DrainState,
+}
+
+/// What a rebuilt machine knows after an install or at start: everything, not only what changed.
 #[derive(Debug, Default)]
 pub struct InstalledReport {
+    /// With all members and agents; `resolved` holds the own session's outcomes in its table.
     pub report: AppliedReport,
-    /// Outcomes of the own session found in the snapshot's session table.
+    /// The own session is open in this state.
     pub session_known: bool,
 }
 
 /// An input of the apply side.
 #[derive(Debug)]
 pub enum ApplyInput {
-    /// Committed entries in order.
-    Entries(Vec<LogEntry>),
+    /// Committed entries in order, and the configuration after each configuration change in them.
+    Entries { entries: Vec<LogEntry>, configurations: Vec<(u64, codec::log::ConfState)> },
     /// Leader: look for due timers at these times and report them.
     LookForDue { cluster_us: u64, wall_us: u64 },
     /// Role as the raft side sees it: feeds the policy only on an established leader.
@@ -109,11 +124,4 @@ pub struct AppliedBatch {
     pub changes: Vec<Change>,
     pub signals: Vec<machine::Signal>,
     pub report: AppliedReport,
-}
-
-/// A task whose waiters should look again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskNotice {
-    pub id: TaskId,
-    pub status: codec::row::Status,
 }

@@ -1,0 +1,120 @@
+//! How a cluster begins, and what an empty directory does (DESIGN §3 "Identity and start").
+//!
+//! Only when every listed node is connected and says that it is empty does the lowest name fix the
+//! cluster's id and first configuration. An empty directory that meets an existing cluster waits:
+//! it joins on its own only if the cluster's first configuration names its raft id, because then
+//! it can never have voted.
+
+use std::collections::BTreeMap;
+
+use codec::log::{Bootstrap, BootstrapMember};
+use codec::peer::Hello;
+
+use crate::config::Config;
+
+#[derive(Default)]
+pub struct Gathering {
+    peers: BTreeMap<String, Hello>,
+}
+
+/// Why a node is not in a cluster yet, for people.
+pub fn waiting_reason(config: &Config, gathering: &Gathering, raft_id: u64) -> String {
+    if let Some(member) = gathering.peers.values().find(|h| h.cluster_id != 0) {
+        return format!(
+            "cluster {:016x} exists and does not know this directory (raft id {raft_id:016x}): run `taskquorum cluster replace {}` against it",
+            member.cluster_id, config.node_id
+        );
+    }
+    let missing: Vec<&str> = gathering.missing(config);
+    if !missing.is_empty() {
+        return format!("waiting for {} to bootstrap the cluster together", missing.join(", "));
+    }
+    if let Some(other) = gathering.peers.values().find(|h| h.expected_nodes != names(config)) {
+        return format!("{} was started with another node list: {}", other.node_id, other.expected_nodes.join(", "));
+    }
+    "waiting for the lowest name to bootstrap the cluster".into()
+}
+
+/// The expected nodes' names in order, as every node says them in its Hello.
+pub fn names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = config.expected_nodes.iter().map(|(name, _)| name.clone()).collect();
+    names.sort();
+    names
+}
+
+impl Gathering {
+    pub fn peer_up(&mut self, hello: &Hello) {
+        self.peers.insert(hello.node_id.clone(), hello.clone());
+    }
+
+    pub fn peer_down(&mut self, raft_id: u64) {
+        self.peers.retain(|_, h| h.raft_id != raft_id);
+    }
+
+    fn missing<'c>(&self, config: &'c Config) -> Vec<&'c str> {
+        let others = config.expected_nodes.iter().map(|(name, _)| name.as_str());
+        others.filter(|name| *name != config.node_id && !self.peers.contains_key(*name)).collect()
+    }
+
+    /// The first configuration, if this node is the one to fix it and everything is in place.
+    pub fn bootstrap(&self, config: &Config, raft_id: u64, wall_us: u64) -> Option<Bootstrap> {
+        let names = names(config);
+        if names.first() != Some(&config.node_id) || !self.missing(config).is_empty() {
+            return None;
+        }
+        let mut members = vec![BootstrapMember { node_id: config.node_id.clone(), raft_id, address: config.address.clone() }];
+        for name in names.iter().filter(|n| **n != config.node_id) {
+            let hello = self.peers.get(name)?;
+            if hello.cluster_id != 0 || hello.expected_nodes != names {
+                return None;
+            }
+            let address = config.expected_nodes.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())?;
+            members.push(BootstrapMember { node_id: name.clone(), raft_id: hello.raft_id, address });
+        }
+        // Never 0, which means "no cluster"; both inputs were drawn at random.
+        let cluster_id = (config.incarnation.rotate_left(17) ^ raft_id).max(1);
+        Some(Bootstrap { cluster_id, members, wall_us })
+    }
+}
+
+/// Whether a first configuration that arrives is for this node.
+pub fn names_this_node(bootstrap: &Bootstrap, node_id: &str, raft_id: u64) -> bool {
+    bootstrap.cluster_id != 0 && bootstrap.members.iter().any(|m| m.raft_id == raft_id && m.node_id == node_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use codec::peer::Hello;
+
+    use super::{Gathering, names};
+    use crate::Config;
+
+    fn config(name: &str) -> Config {
+        let mut config = Config::new(name, 99);
+        config.expected_nodes = ["n1", "n2", "n3"].map(|n| (n.to_owned(), format!("{n}:1"))).to_vec();
+        config
+    }
+
+    fn hello(name: &str, raft_id: u64, cluster_id: u64) -> Hello {
+        Hello { node_id: name.into(), raft_id, cluster_id, expected_nodes: names(&config("n1")), ..Hello::default() }
+    }
+
+    #[test]
+    fn the_lowest_name_bootstraps_once_all_are_empty_and_there() {
+        let mut gathering = Gathering::default();
+        gathering.peer_up(&hello("n2", 2, 0));
+        assert_eq!(gathering.bootstrap(&config("n1"), 1, 0), None, "n3 is missing");
+        gathering.peer_up(&hello("n3", 3, 0));
+        assert_eq!(gathering.bootstrap(&config("n2"), 2, 0), None, "n2 is not the lowest name");
+        let bootstrap = gathering.bootstrap(&config("n1"), 1, 0).expect("all are there");
+        assert_eq!(bootstrap.members.iter().map(|m| m.raft_id).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_among_them_stops_it() {
+        let mut gathering = Gathering::default();
+        gathering.peer_up(&hello("n2", 2, 0));
+        gathering.peer_up(&hello("n3", 3, 77));
+        assert_eq!(gathering.bootstrap(&config("n1"), 1, 0), None);
+    }
+}

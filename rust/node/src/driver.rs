@@ -1,0 +1,841 @@
+//! [`Driver`]: the raft side of a node, `Event` in, `Effect` out.
+//!
+//! What always holds:
+//! * nothing is sent, applied or answered in another order than the effects stand in;
+//! * a proposal is answered only from this node's own applied state, or when its deadline passes;
+//! * a node without a cluster neither votes nor campaigns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use codec::command::Command;
+use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
+use codec::peer::{Beat, BeatAnswer, BeatAnswers, Beats, Forward, Hello, Lane, NodeReport, PeerBody, ReadIndexAnswer, ReadIndexRequest};
+use codec::row::DrainState;
+use consensus::{Consensus, ConsensusError, Outgoing, Role, Round};
+
+use crate::bootstrap::{Gathering, names_this_node, waiting_reason};
+use crate::clock::ClusterClock;
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::event::{AppliedReport, ApplyInput, Event, InstalledReport, Micros, Token};
+use crate::housekeeping::Housekeeping;
+use crate::leader::Leader;
+use crate::leases::Leases;
+use crate::peers::{Peers, drained_or_healthy};
+use crate::reads::{Reader, Reads};
+use crate::sessions::{Ended, Sessions};
+use crate::view::{MemberView, NodeView};
+
+const REPORT_US: Micros = 1_000_000;
+
+/// What a node starts with, read from its directory.
+pub struct Start {
+    pub identity: Identity,
+    pub hard_state: HardState,
+    pub base: LogBase,
+    /// The whole log behind the base.
+    pub entries: Vec<LogEntry>,
+    pub configuration: ConfState,
+    /// What the apply side knows after loading; `None` while there is no cluster.
+    pub loaded: Option<InstalledReport>,
+    pub now_us: Micros,
+    pub wall_us: u64,
+}
+
+/// A snapshot that has been received and is on its way through Raft.
+struct Incoming {
+    from: u64,
+    transfer: u64,
+    state_dir: String,
+}
+
+struct Installing {
+    number: u64,
+    index: u64,
+    incoming: Option<Incoming>,
+}
+
+pub struct Driver {
+    pub(crate) config: Config,
+    identity: Identity,
+    gathering: Gathering,
+    pub(crate) consensus: Option<Consensus>,
+    pub(crate) peers: Peers,
+    pub(crate) sessions: Sessions,
+    session_open: bool,
+    session_asked_us: Option<Micros>,
+    pub(crate) reads: Reads,
+    pub(crate) leases: Leases,
+    pub(crate) leader: Leader,
+    pub(crate) clock: ClusterClock,
+    keeping: Housekeeping,
+    pub(crate) now_us: Micros,
+    pub(crate) wall_us: u64,
+    next_tick_us: Micros,
+    next_report_us: Micros,
+    pub(crate) applied_index: u64,
+    revision: u64,
+    hash: [u8; 16],
+    live_tasks: u64,
+    /// Commands to pack (leader) in the order they came.
+    pub(crate) incoming_commands: Vec<Command>,
+    /// Beats of local agents that wait for an answer: token → deadline.
+    local_beats: BTreeMap<Token, Micros>,
+    transfers: Vec<(Token, u64, Micros)>,
+    snapshot_tokens: Vec<Token>,
+    offers: Vec<Incoming>,
+    installing: Option<Installing>,
+    told_leader: (u64, u64),
+    elections: u64,
+    leader_changes: u64,
+    alerts: BTreeSet<String>,
+    stopping: Option<Micros>,
+    own_load_bp: Option<[u32; 3]>,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Driver {
+    pub fn new(config: Config, start: Start) -> Result<Self, ConsensusError> {
+        let mut driver = Self {
+            sessions: Sessions::new(config.incarnation),
+            reads: Reads::new(config.incarnation),
+            keeping: Housekeeping::new(0),
+            identity: start.identity,
+            gathering: Gathering::default(),
+            consensus: None,
+            peers: Peers::default(),
+            session_open: false,
+            session_asked_us: None,
+            leases: Leases::default(),
+            leader: Leader::default(),
+            clock: ClusterClock::default(),
+            now_us: start.now_us,
+            wall_us: start.wall_us,
+            next_tick_us: start.now_us + config.tick_us,
+            next_report_us: start.now_us,
+            applied_index: 0,
+            revision: 0,
+            hash: [0; 16],
+            live_tasks: 0,
+            incoming_commands: Vec::new(),
+            local_beats: BTreeMap::new(),
+            transfers: Vec::new(),
+            snapshot_tokens: Vec::new(),
+            offers: Vec::new(),
+            installing: None,
+            told_leader: (0, 0),
+            elections: 0,
+            leader_changes: 0,
+            alerts: BTreeSet::new(),
+            stopping: None,
+            own_load_bp: None,
+            effects: Vec::new(),
+            config,
+        };
+        if driver.identity.cluster_id != 0 {
+            let loaded = start.loaded.unwrap_or_default();
+            driver.start_consensus(start.hard_state, start.configuration, (start.base.index, start.base.term), start.entries, loaded)?;
+        } else {
+            driver.try_bootstrap()?;
+        }
+        Ok(driver)
+    }
+
+    fn start_consensus(
+        &mut self,
+        hard_state: HardState,
+        configuration: ConfState,
+        base: (u64, u64),
+        entries: Vec<LogEntry>,
+        loaded: InstalledReport,
+    ) -> Result<(), ConsensusError> {
+        let applied_index = loaded.report.index;
+        let start =
+            consensus::Start { raft_id: self.identity.raft_id, hard_state, configuration, base, entries, applied_index };
+        let mut consensus = Consensus::new(&self.config.consensus, start)?;
+        // Nobody to wait for: a single voter leads at once.
+        if consensus.configuration().voters == [self.identity.raft_id] {
+            consensus.campaign()?;
+        }
+        self.consensus = Some(consensus);
+        self.keeping = Housekeeping::new(applied_index);
+        self.effects.push(Effect::Apply(ApplyInput::Session { session: self.sessions.session() }));
+        self.loaded(loaded);
+        Ok(())
+    }
+
+    fn loaded(&mut self, loaded: InstalledReport) {
+        let report = loaded.report;
+        self.applied_index = report.index;
+        self.session_open = loaded.session_known;
+        self.leases.reset_agents(&report.agents);
+        self.peers.forget_hashes();
+        let agents_known = AppliedReport { agents: Vec::new(), ..report };
+        self.applied(agents_known);
+    }
+
+    // ---- inputs ----------------------------------------------------------------------------
+
+    /// Takes one event. Effects gather until [`Driver::ready`].
+    pub fn step(&mut self, event: Event) {
+        match event {
+            Event::Tick { now_us, wall_us } => self.tick(now_us, wall_us),
+            Event::PeerUp { hello } => self.peer_up(hello),
+            Event::PeerDown { raft_id } => {
+                self.gathering.peer_down(raft_id);
+                self.peers.down(raft_id);
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.report_unreachable(raft_id);
+                }
+            }
+            Event::Received { from, body } => self.received(from, body),
+            Event::Propose { token, bodies, deadline_us } => self.sessions.propose(token, bodies, deadline_us),
+            Event::ReadIndex { token, deadline_us } => self.reads.wait(Reader::Local { token, deadline_us }),
+            Event::Beats { beats, deadline_us } => self.local_beats(beats, deadline_us),
+            Event::Assign { term, items } => self.assign(term, items),
+            Event::Persisted { number } => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.persisted(number);
+                }
+            }
+            Event::EntriesFetched { fetch, entries } => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.fetched(fetch, entries);
+                }
+            }
+            Event::Applied(report) => self.applied(report),
+            Event::Flushed { applied_index } => self.flushed(applied_index),
+            Event::SnapshotMade { index, term, configuration } => self.snapshot_made(index, term, configuration),
+            Event::SnapshotFailed { reason } => {
+                self.keeping.snapshot_failed();
+                for token in std::mem::take(&mut self.snapshot_tokens) {
+                    self.effects.push(Effect::CompleteTask { token, done: false, detail: reason.clone() });
+                }
+            }
+            Event::SnapshotReceived { from, transfer, state_dir, raft_message } => {
+                self.offers.push(Incoming { from, transfer, state_dir });
+                self.step_raft(&raft_message);
+            }
+            Event::SnapshotInstalled(report) => self.snapshot_installed(report),
+            Event::SnapshotSent { to, installed } => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.report_snapshot(to, installed);
+                }
+            }
+            Event::TransferLeader { token, to, deadline_us } => self.transfer_leader(token, to.as_deref(), deadline_us),
+            Event::TakeSnapshot { token } => {
+                if self.consensus.is_none() {
+                    let detail = "the node belongs to no cluster yet".into();
+                    self.effects.push(Effect::CompleteTask { token, done: false, detail });
+                    return;
+                }
+                self.snapshot_tokens.push(token);
+                self.make_snapshot();
+            }
+            Event::Stop => self.stop(),
+        }
+    }
+
+    /// This node's own utilisation in basis points: cpu, memory, network.
+    pub fn set_load(&mut self, load_bp: [u32; 3]) {
+        self.own_load_bp = Some(load_bp);
+    }
+
+    fn tick(&mut self, now_us: Micros, wall_us: u64) {
+        assert!(now_us >= self.now_us, "monotonic time ran backwards");
+        self.now_us = now_us;
+        self.wall_us = wall_us;
+        let mut ticks = 0;
+        while self.next_tick_us <= now_us {
+            self.next_tick_us += self.config.tick_us;
+            if ticks < self.config.ticks_after_stall_max
+                && let Some(consensus) = &mut self.consensus
+            {
+                consensus.tick();
+                ticks += 1;
+            } else {
+                // A stall is not silence of the others: the rest of it is not reported.
+                self.next_tick_us = self.next_tick_us.max(now_us.saturating_sub(self.config.tick_us) + 1);
+            }
+        }
+        for ended in self.sessions.expire(now_us) {
+            self.complete(ended);
+        }
+        for token in self.reads.expire(now_us) {
+            self.effects.push(Effect::CompleteRead { token, readable: false });
+        }
+        self.expire_beats();
+        self.check_transfers();
+        if self.stopping.is_some_and(|at| now_us >= at) {
+            self.stopping = None;
+            self.effects.push(Effect::StopReady);
+        }
+        self.lead();
+        if now_us >= self.next_report_us {
+            self.next_report_us = now_us + REPORT_US;
+            self.report();
+        }
+        if self.keeping.start_flush(&self.config, now_us) {
+            self.effects.push(Effect::Flush);
+        }
+    }
+
+    fn peer_up(&mut self, hello: Hello) {
+        self.peers.up(&hello);
+        self.peers.heard(hello.raft_id, self.now_us, self.wall_us);
+        let raft_id = hello.raft_id;
+        if self.identity.cluster_id == 0 {
+            self.gathering.peer_up(&hello);
+            if let Err(error) = self.try_bootstrap() {
+                self.halt(format!("the first configuration cannot be used: {error}"));
+            }
+            return;
+        }
+        if hello.cluster_id == 0
+            && let Some(bootstrap) = &self.identity.bootstrap
+            && bootstrap.members.iter().any(|m| m.raft_id == raft_id)
+        {
+            // It was named by the first configuration and missed it: it has never voted.
+            self.effects.push(Effect::Send { to: raft_id, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
+        }
+        if self.consensus.as_ref().is_some_and(|c| c.leader() == raft_id) {
+            self.sessions.resend_all();
+            self.session_asked_us = None;
+            self.reads.give_up();
+        }
+    }
+
+    fn try_bootstrap(&mut self) -> Result<(), ConsensusError> {
+        if self.consensus.is_some() {
+            return Ok(());
+        }
+        let Some(bootstrap) = self.gathering.bootstrap(&self.config, self.identity.raft_id, self.wall_us) else { return Ok(()) };
+        let others: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).filter(|id| *id != self.identity.raft_id).collect();
+        self.enter_cluster(bootstrap.clone())?;
+        for to in others {
+            self.effects.push(Effect::Send { to, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
+        }
+        Ok(())
+    }
+
+    fn enter_cluster(&mut self, bootstrap: codec::log::Bootstrap) -> Result<(), ConsensusError> {
+        let mut voters: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).collect();
+        voters.sort_unstable();
+        let members = bootstrap
+            .members
+            .iter()
+            .map(|m| crate::event::Member {
+                node_id: m.node_id.clone(),
+                raft_id: m.raft_id,
+                address: m.address.clone(),
+                drain: DrainState::None,
+            })
+            .collect();
+        self.identity.cluster_id = bootstrap.cluster_id;
+        self.identity.bootstrap = Some(bootstrap.clone());
+        self.effects.push(Effect::Bootstrap(self.identity.clone()));
+        let configuration = ConfState { voters, ..ConfState::default() };
+        let report = AppliedReport { members: Some(members), cluster_us: bootstrap.wall_us, ..AppliedReport::default() };
+        let loaded = InstalledReport { report, session_known: false };
+        self.start_consensus(HardState::default(), configuration, (0, 0), Vec::new(), loaded)
+    }
+
+    fn received(&mut self, from: u64, body: PeerBody) {
+        self.peers.heard(from, self.now_us, self.wall_us);
+        match body {
+            PeerBody::Raft(message) => self.step_raft(&message),
+            PeerBody::Forward(Forward { commands }) => self.incoming_commands.extend(commands),
+            PeerBody::ReadIndexRequest(ReadIndexRequest { round }) => {
+                if self.is_leader() {
+                    self.reads.wait(Reader::Peer { raft_id: from, round });
+                } else {
+                    self.send(from, Lane::Control, PeerBody::ReadIndexAnswer(ReadIndexAnswer { round, index: 0 }));
+                }
+            }
+            PeerBody::ReadIndexAnswer(ReadIndexAnswer { round, index }) => {
+                if index == 0 {
+                    self.reads.give_up();
+                } else {
+                    self.reads.confirm(round, index);
+                    self.complete_reads();
+                }
+            }
+            PeerBody::Beats(Beats { beats }) => self.beats(Some(from), beats),
+            PeerBody::BeatAnswers(BeatAnswers { answers }) => self.answer_local_beats(answers),
+            PeerBody::Bootstrap(bootstrap) => {
+                if self.identity.cluster_id == 0
+                    && names_this_node(&bootstrap, &self.config.node_id, self.identity.raft_id)
+                    && let Err(error) = self.enter_cluster(bootstrap)
+                {
+                    self.halt(format!("the first configuration cannot be used: {error}"));
+                }
+            }
+            PeerBody::NodeReport(report) => self.peers.reported(from, report, self.wall_us),
+            // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
+            PeerBody::Hello(_) | PeerBody::SnapshotOffer(_) | PeerBody::SnapshotChunk(_) | PeerBody::SnapshotAnswer(_) => {}
+        }
+    }
+
+    fn step_raft(&mut self, message: &[u8]) {
+        let Some(consensus) = &mut self.consensus else { return };
+        if let Err(error) = consensus.step(message) {
+            match error {
+                ConsensusError::Malformed(_) => {
+                    self.alerts.insert("a peer sent a malformed Raft message".into());
+                }
+                error => self.halt(error.to_string()),
+            }
+        }
+    }
+
+    fn local_beats(&mut self, beats: Vec<Beat>, deadline_us: Micros) {
+        self.local_beats.extend(beats.iter().map(|b| (b.token, deadline_us)));
+        if self.is_leader() {
+            self.beats(None, beats);
+            return;
+        }
+        match self.leader_peer() {
+            Some(leader) => self.send(leader, Lane::Control, PeerBody::Beats(Beats { beats })),
+            None => self.answer_local_beats(beats.iter().map(|b| BeatAnswer { token: b.token, ..BeatAnswer::default() }).collect()),
+        }
+    }
+
+    pub(crate) fn answer_local_beats(&mut self, answers: Vec<BeatAnswer>) {
+        let answers: Vec<_> = answers.into_iter().filter(|a| self.local_beats.remove(&a.token).is_some()).collect();
+        if !answers.is_empty() {
+            self.effects.push(Effect::CompleteBeats(answers));
+        }
+    }
+
+    fn expire_beats(&mut self) {
+        let now_us = self.now_us;
+        let late: Vec<_> = self.local_beats.iter().filter(|(_, deadline)| **deadline <= now_us).map(|(token, _)| *token).collect();
+        self.answer_local_beats(late.into_iter().map(|token| BeatAnswer { token, ..BeatAnswer::default() }).collect());
+    }
+
+    fn applied(&mut self, report: AppliedReport) {
+        self.applied_index = report.index;
+        self.revision = report.revision;
+        self.hash = report.hash;
+        self.live_tasks = report.live_tasks;
+        if let Some(consensus) = &mut self.consensus {
+            consensus.applied(report.index);
+        }
+        if report.log_bytes > 0 {
+            self.keeping.applied(report.log_bytes, self.now_us);
+        }
+        self.clock.observe(report.cluster_us, self.now_us);
+        self.peers.remember_hashes(report.hashes);
+        if let Some(index) = report.hash_mismatch {
+            self.alerts.insert(format!("this node's state differs from the leader's at index {index}"));
+        }
+        if let Some(members) = report.members {
+            self.peers.set_members(members);
+        }
+        if report.session_opened {
+            self.session_open = true;
+        }
+        for (agent_id, epoch, live) in &report.agents {
+            self.leases.agent_changed(agent_id, *epoch, *live, self.now_us, self.config.lease_ms * 1_000);
+        }
+        for (sequence, outcome) in report.resolved {
+            if let Some(ended) = self.sessions.resolve(sequence, outcome) {
+                self.complete(ended);
+            }
+        }
+        self.complete_reads();
+        self.leader.applied(report.due, report.retention, report.looked, report.next_due_cluster_us, report.next_due_wall_us);
+    }
+
+    fn complete(&mut self, ended: Ended) {
+        self.effects.push(Effect::CompleteProposal { token: ended.token, end: ended.end, outcomes: ended.outcomes });
+    }
+
+    pub(crate) fn complete_reads(&mut self) {
+        for token in self.reads.take_readable(self.applied_index) {
+            self.effects.push(Effect::CompleteRead { token, readable: true });
+        }
+    }
+
+    fn flushed(&mut self, applied_index: u64) {
+        self.keeping.flushed(applied_index);
+        self.truncate();
+    }
+
+    fn truncate(&mut self) {
+        let Some(consensus) = &mut self.consensus else { return };
+        let (base_index, _) = consensus.base();
+        if let Some(to) = self.keeping.truncate_to(&self.config, base_index, consensus.last_index()) {
+            consensus.truncate_prefix(to);
+            self.effects.push(Effect::Truncate { base_index: to });
+        }
+    }
+
+    fn make_snapshot(&mut self) {
+        if self.keeping.start_snapshot() {
+            self.effects.push(Effect::MakeSnapshot);
+        }
+    }
+
+    fn snapshot_made(&mut self, index: u64, term: u64, configuration: ConfState) {
+        self.keeping.snapshot_made(index);
+        if let Some(consensus) = &mut self.consensus {
+            consensus.offer_snapshot(&consensus::SnapshotMeta { index, term, configuration });
+        }
+        for token in std::mem::take(&mut self.snapshot_tokens) {
+            self.effects.push(Effect::CompleteTask { token, done: true, detail: format!("index {index}") });
+        }
+        self.truncate();
+    }
+
+    fn snapshot_installed(&mut self, installed: InstalledReport) {
+        let index = installed.report.index;
+        self.keeping.installed(index);
+        self.loaded(installed);
+        if let Some(Installing { incoming: Some(incoming), .. }) = self.installing.take() {
+            self.effects.push(Effect::AnswerSnapshot {
+                to: incoming.from,
+                transfer: incoming.transfer,
+                index,
+                installed: true,
+                reason: String::new(),
+            });
+        }
+        if !self.session_open {
+            self.session_asked_us = None;
+        }
+        self.sessions.resend_all();
+    }
+
+    fn transfer_leader(&mut self, token: Token, to: Option<&str>, deadline_us: Micros) {
+        let refuse = |driver: &mut Self, detail: String| driver.effects.push(Effect::CompleteTask { token, done: false, detail });
+        if !self.is_leader() {
+            return refuse(self, "this node is not the leader".into());
+        }
+        let target = match to {
+            Some(name) => self.peers.raft_id(name),
+            None => self.most_caught_up(),
+        };
+        match target {
+            None => refuse(self, to.map_or("no other member can lead".into(), |name| format!("{name} is no member of the cluster"))),
+            Some(raft_id) if raft_id == self.identity.raft_id => {
+                self.effects.push(Effect::CompleteTask { token, done: true, detail: "it leads already".into() });
+            }
+            Some(raft_id) => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.transfer_leader(raft_id);
+                }
+                self.transfers.push((token, raft_id, deadline_us));
+            }
+        }
+    }
+
+    fn most_caught_up(&self) -> Option<u64> {
+        let consensus = self.consensus.as_ref()?;
+        let voters = &consensus.configuration().voters;
+        let mut progress = consensus.progress();
+        progress.retain(|p| p.raft_id != self.identity.raft_id && p.recently_active && voters.contains(&p.raft_id));
+        progress.into_iter().max_by_key(|p| p.match_index).map(|p| p.raft_id)
+    }
+
+    fn check_transfers(&mut self) {
+        let leader = self.consensus.as_ref().map_or(0, Consensus::leader);
+        let (now_us, own) = (self.now_us, self.identity.raft_id);
+        let mut open = Vec::new();
+        for (token, to, deadline_us) in std::mem::take(&mut self.transfers) {
+            if leader == to || (leader != 0 && leader != own) {
+                self.effects.push(Effect::CompleteTask { token, done: leader == to, detail: String::new() });
+            } else if now_us >= deadline_us {
+                let detail = "leadership did not move before the deadline".into();
+                self.effects.push(Effect::CompleteTask { token, done: false, detail });
+            } else {
+                open.push((token, to, deadline_us));
+            }
+        }
+        self.transfers = open;
+        if self.stopping.is_some() && !self.is_leader() {
+            self.stopping = None;
+            self.effects.push(Effect::StopReady);
+        }
+    }
+
+    fn stop(&mut self) {
+        let target = if self.is_leader() { self.most_caught_up() } else { None };
+        match target {
+            Some(to) => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.transfer_leader(to);
+                }
+                // Longer than an election needs; then it stops as it is.
+                self.stopping = Some(self.now_us + 1_500_000);
+            }
+            None => self.effects.push(Effect::StopReady),
+        }
+    }
+
+    // ---- output ----------------------------------------------------------------------------
+
+    /// Everything to do now, in order.
+    pub fn ready(&mut self) -> Vec<Effect> {
+        self.route_commands();
+        self.begin_reads();
+        loop {
+            let Some(round) = self.consensus.as_mut().and_then(Consensus::ready) else { break };
+            self.round(round);
+        }
+        self.fetch_and_snapshot();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn round(&mut self, round: Round) {
+        let snapshot = round.snapshot;
+        if let Some(meta) = snapshot {
+            let incoming = self.offers.pop();
+            self.offers.clear();
+            let state_dir = incoming.as_ref().map(|i| i.state_dir.clone()).unwrap_or_default();
+            let base = LogBase { index: meta.index, term: meta.term, chain: 0, state_dir };
+            let hard_state = round.hard_state.clone().unwrap_or_default();
+            self.effects.push(Effect::InstallSnapshot { number: round.persist, base, hard_state });
+            self.installing = Some(Installing { number: round.persist, index: meta.index, incoming });
+            if !round.entries.is_empty() {
+                self.effects.push(Effect::Persist { number: round.persist, entries: round.entries, hard_state: None });
+            }
+        } else if round.persist != 0 {
+            self.effects.push(Effect::Persist { number: round.persist, entries: round.entries, hard_state: round.hard_state });
+        }
+        for message in round.messages {
+            self.send_raft(message);
+        }
+        if !round.committed.is_empty() {
+            let (entries, configurations) = (round.committed, round.configurations);
+            self.effects.push(Effect::Apply(ApplyInput::Entries { entries, configurations }));
+        }
+        for (id, index) in round.readable {
+            self.confirmed_read(id, index);
+        }
+        if round.role_changed {
+            self.role_changed();
+        }
+    }
+
+    fn send_raft(&mut self, message: Outgoing) {
+        let Outgoing { to, urgent, snapshot, bytes } = message;
+        if snapshot {
+            self.effects.push(Effect::SendSnapshot { to, raft_message: bytes });
+        } else {
+            let lane = if urgent { Lane::Control } else { Lane::Append };
+            self.effects.push(Effect::Send { to, lane, body: PeerBody::Raft(bytes) });
+        }
+    }
+
+    fn role_changed(&mut self) {
+        let Some(consensus) = &self.consensus else { return };
+        let (leader, term, role) = (consensus.leader(), consensus.term(), consensus.role());
+        if role == Role::Candidate {
+            self.elections += 1;
+        }
+        if self.told_leader == (leader, term) {
+            return;
+        }
+        self.told_leader = (leader, term);
+        if leader != 0 {
+            self.leader_changes += 1;
+            self.sessions.resend_all();
+            self.session_asked_us = None;
+        }
+        self.reads.forget_peers();
+        self.leases.stop_leading();
+        self.leader = Leader::default();
+        self.incoming_commands.retain(|c| c.session == 0 || leader == self.identity.raft_id);
+        let is_self = leader == self.identity.raft_id;
+        // The policy starts later, once the own term's first entry is applied.
+        self.effects.push(Effect::Apply(ApplyInput::Role { leader: false, term }));
+        let node_id = self.peers.node_id(leader).map(str::to_owned);
+        self.effects.push(Effect::LeaderChanged { leader, node_id, term, is_self });
+    }
+
+    fn fetch_and_snapshot(&mut self) {
+        let Some(consensus) = &mut self.consensus else { return };
+        for (fetch, low, high, bytes_max) in consensus.wanted_entries() {
+            self.effects.push(Effect::FetchEntries { fetch, low, high, bytes_max });
+        }
+        if consensus.snapshot_wanted() {
+            self.make_snapshot();
+        }
+    }
+
+    /// Local commands go to whoever leads: into the own packer, or over the forward lane.
+    fn route_commands(&mut self) {
+        let Some(consensus) = &self.consensus else { return };
+        let leader = consensus.leader();
+        if leader == 0 {
+            return;
+        }
+        let mut commands = Vec::new();
+        if !self.session_open {
+            let due = self.session_asked_us.is_none_or(|at| self.now_us >= at + 500_000);
+            if due && !self.config.node_id.is_empty() {
+                self.session_asked_us = Some(self.now_us);
+                let body = codec::command::Body::OpenSession(codec::command::OpenSession { node_id: self.config.node_id.clone() });
+                commands.push(Command { session: self.sessions.session(), body: Some(body), ..Command::default() });
+            }
+        } else {
+            commands = self.sessions.take_unsent(self.now_us);
+        }
+        if leader == self.identity.raft_id {
+            self.incoming_commands.append(&mut commands);
+            self.pack();
+        } else {
+            self.incoming_commands.clear();
+            if !commands.is_empty() {
+                self.send(leader, Lane::Forward, PeerBody::Forward(Forward { commands }));
+            }
+        }
+    }
+
+    fn begin_reads(&mut self) {
+        let leading = self.is_leader();
+        let leader = self.leader_peer();
+        let Some(consensus) = &mut self.consensus else { return };
+        if leading {
+            if consensus.committed_in_term()
+                && let Some(round) = self.reads.begin(self.now_us)
+                && !consensus.read_index(round)
+            {
+                self.reads.give_up();
+            }
+        } else if let Some(leader) = leader
+            && let Some(round) = self.reads.begin(self.now_us)
+        {
+            self.send(leader, Lane::Control, PeerBody::ReadIndexRequest(ReadIndexRequest { round }));
+        }
+    }
+
+    pub(crate) fn send(&mut self, to: u64, lane: Lane, body: PeerBody) {
+        self.effects.push(Effect::Send { to, lane, body });
+    }
+
+    fn halt(&mut self, reason: String) {
+        self.effects.push(Effect::Halt { reason });
+    }
+
+    // ---- view ------------------------------------------------------------------------------
+
+    pub fn is_leader(&self) -> bool {
+        self.consensus.as_ref().is_some_and(|c| c.role() == Role::Leader)
+    }
+
+    fn leader_peer(&self) -> Option<u64> {
+        self.consensus.as_ref().map(Consensus::leader).filter(|id| *id != 0 && *id != self.identity.raft_id)
+    }
+
+    /// When the driver wants to be ticked next, in monotonic time.
+    pub fn next_wake_us(&self) -> Micros {
+        self.next_tick_us
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn report(&mut self) {
+        let Some(consensus) = &self.consensus else { return };
+        let report = NodeReport {
+            applied_index: self.applied_index,
+            flushed_index: self.keeping.flushed_index(),
+            hash_index: self.applied_index,
+            hash: self.hash.to_vec(),
+            load_bp: self.own_load_bp.map(|l| l.to_vec()).unwrap_or_default(),
+            wall_us: self.wall_us,
+            http_address: self.config.http_address.clone(),
+            version: self.config.version.clone(),
+            agents: self.leases.live_agents() as u32,
+            role: consensus.role().name().into(),
+        };
+        for to in self.peers.others(self.identity.raft_id) {
+            self.send(to, Lane::Control, PeerBody::NodeReport(report.clone()));
+        }
+    }
+
+    /// This node's view of the cluster.
+    pub fn view(&self) -> NodeView {
+        let mut view = NodeView {
+            node_id: self.config.node_id.clone(),
+            raft_id: self.identity.raft_id,
+            cluster_id: self.identity.cluster_id,
+            role: "follower",
+            applied_index: self.applied_index,
+            revision: self.revision,
+            cluster_us: self.clock.now(self.now_us, self.wall_us),
+            wall_us: self.wall_us,
+            hash_index: self.applied_index,
+            hash: self.hash,
+            hash_agrees: self.peers.hash_agrees(),
+            live_agents: self.leases.live_agents(),
+            live_tasks: self.live_tasks,
+            proposals_pending: self.sessions.count(),
+            elections: self.elections,
+            leader_changes: self.leader_changes,
+            ..NodeView::default()
+        };
+        view.alerts = self.alerts.iter().cloned().chain(self.peers.alerts()).collect();
+        let Some(consensus) = &self.consensus else {
+            view.waiting = waiting_reason(&self.config, &self.gathering, self.identity.raft_id);
+            return view;
+        };
+        let leader = consensus.leader();
+        view.role = consensus.role().name();
+        view.term = consensus.term();
+        view.leader = self.peers.node_id(leader).map(str::to_owned);
+        view.leader_is_self = leader == self.identity.raft_id && self.is_leader();
+        view.commit_index = consensus.commit_index();
+        view.last_index = consensus.last_index();
+        view.base_index = consensus.base().0;
+        let voters = &consensus.configuration().voters;
+        let healthy = self.peers.healthy(voters, self.identity.raft_id, self.now_us);
+        view.voters = voters.len() as u32;
+        view.voters_healthy = healthy as u32;
+        view.has_quorum = leader != 0 && healthy > voters.len() / 2;
+        view.members = self.member_views(consensus, leader);
+        view
+    }
+
+    fn member_views(&self, consensus: &Consensus, leader: u64) -> Vec<MemberView> {
+        let own = self.peers.members().iter().find(|m| m.raft_id == self.identity.raft_id);
+        let own_view = MemberView {
+            node_id: self.config.node_id.clone(),
+            raft_id: self.identity.raft_id,
+            address: own.map(|m| m.address.clone()).unwrap_or_default(),
+            http_address: self.config.http_address.clone(),
+            role: consensus.role().name(),
+            status: drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
+            match_index: Some(self.applied_index),
+            lag: None,
+            heard_wall_us: self.wall_us,
+            load_bp: self.own_load_bp,
+            agents: Some(self.leases.live_agents() as u32),
+            version: self.config.version.clone(),
+            clock_skew_us: Some(0),
+        };
+        let progress = consensus.progress();
+        let last_index = consensus.last_index();
+        let mut views = self.peers.views(self.identity.raft_id, &own_view, self.now_us);
+        for view in &mut views {
+            if view.raft_id == leader {
+                view.role = Role::Leader.name();
+            }
+            if self.is_leader()
+                && let Some(p) = progress.iter().find(|p| p.raft_id == view.raft_id)
+            {
+                view.match_index = Some(p.match_index);
+            }
+            view.lag = view.match_index.map(|m| last_index.saturating_sub(m));
+        }
+        views
+    }
+
+    /// Number of the install that is under way, for the runtime's order of work.
+    pub fn installing(&self) -> Option<(u64, u64)> {
+        self.installing.as_ref().map(|i| (i.number, i.index))
+    }
+}

@@ -1,0 +1,162 @@
+//! What is known of the other members: who they are, whether they are heard, what they report.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use codec::peer::{Hello, NodeReport};
+use codec::row::DrainState;
+
+use crate::event::{Member, Micros};
+use crate::view::{MemberView, role_name};
+
+/// Silence after which a member is suspected, and after which it counts as down.
+const SUSPECT_US: Micros = 1_500_000;
+const DOWN_US: Micros = 5_000_000;
+/// Hashes of own applied indexes that peers' reports are compared with.
+const HASHES_MAX: usize = 16_384;
+/// Clock difference between nodes that raises an alert.
+const CLOCK_SKEW_US_MAX: i64 = 500_000;
+
+#[derive(Default)]
+struct Peer {
+    up: bool,
+    heard_us: Option<Micros>,
+    heard_wall_us: u64,
+    report: Option<NodeReport>,
+    clock_skew_us: i64,
+    hash_agrees: Option<bool>,
+}
+
+#[derive(Default)]
+pub struct Peers {
+    members: Vec<Member>,
+    peers: BTreeMap<u64, Peer>,
+    hashes: VecDeque<(u64, [u8; 16])>,
+}
+
+impl Peers {
+    pub fn set_members(&mut self, members: Vec<Member>) {
+        self.members = members;
+    }
+
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    pub fn node_id(&self, raft_id: u64) -> Option<&str> {
+        self.members.iter().find(|m| m.raft_id == raft_id).map(|m| m.node_id.as_str())
+    }
+
+    pub fn raft_id(&self, node_id: &str) -> Option<u64> {
+        self.members.iter().find(|m| m.node_id == node_id).map(|m| m.raft_id)
+    }
+
+    pub fn others(&self, own: u64) -> Vec<u64> {
+        self.members.iter().map(|m| m.raft_id).filter(|id| *id != own).collect()
+    }
+
+    pub fn up(&mut self, hello: &Hello) {
+        self.peers.entry(hello.raft_id).or_default().up = true;
+    }
+
+    pub fn down(&mut self, raft_id: u64) {
+        if let Some(peer) = self.peers.get_mut(&raft_id) {
+            peer.up = false;
+        }
+    }
+
+    pub fn heard(&mut self, raft_id: u64, now_us: Micros, wall_us: u64) {
+        let peer = self.peers.entry(raft_id).or_default();
+        peer.heard_us = Some(now_us);
+        peer.heard_wall_us = wall_us;
+    }
+
+    pub fn reported(&mut self, raft_id: u64, report: NodeReport, wall_us: u64) {
+        let own = self.hashes.binary_search_by_key(&report.hash_index, |(index, _)| *index).ok();
+        let own = own.and_then(|at| self.hashes.get(at)).map(|(_, hash)| *hash);
+        let peer = self.peers.entry(raft_id).or_default();
+        if let Some(own) = own {
+            peer.hash_agrees = Some(own.as_slice() == report.hash.as_slice());
+        }
+        peer.clock_skew_us = report.wall_us as i64 - wall_us as i64;
+        peer.report = Some(report);
+    }
+
+    pub fn remember_hashes(&mut self, hashes: impl IntoIterator<Item = (u64, [u8; 16])>) {
+        self.hashes.extend(hashes);
+        while self.hashes.len() > HASHES_MAX {
+            self.hashes.pop_front();
+        }
+    }
+
+    pub fn forget_hashes(&mut self) {
+        self.hashes.clear();
+    }
+
+    /// `Some(false)` if any peer's state differs from this node's at an equal index.
+    pub fn hash_agrees(&self) -> Option<bool> {
+        let mut known = self.peers.values().filter_map(|p| p.hash_agrees);
+        let first = known.next()?;
+        Some(first && known.all(|agrees| agrees))
+    }
+
+    /// Voters among `voters` that were heard lately, with this node.
+    pub fn healthy(&self, voters: &[u64], own: u64, now_us: Micros) -> usize {
+        let fresh = |id: &&u64| **id == own || self.peers.get(*id).and_then(|p| p.heard_us).is_some_and(|at| now_us < at + SUSPECT_US);
+        voters.iter().filter(fresh).count()
+    }
+
+    pub fn alerts(&self) -> Vec<String> {
+        let mut alerts = Vec::new();
+        for member in &self.members {
+            let Some(peer) = self.peers.get(&member.raft_id) else { continue };
+            if peer.hash_agrees == Some(false) {
+                alerts.push(format!("state of {} differs from this node's at an equal index", member.node_id));
+            }
+            if peer.clock_skew_us.abs() > CLOCK_SKEW_US_MAX {
+                alerts.push(format!("clock of {} is {} ms away from this node's", member.node_id, peer.clock_skew_us / 1_000));
+            }
+        }
+        alerts
+    }
+
+    /// The members as `/cluster/nodes` shows them; `own` describes this node itself.
+    pub fn views(&self, own: u64, own_view: &MemberView, now_us: Micros) -> Vec<MemberView> {
+        self.members.iter().map(|m| if m.raft_id == own { own_view.clone() } else { self.view(m, now_us) }).collect()
+    }
+
+    fn view(&self, member: &Member, now_us: Micros) -> MemberView {
+        let mut view =
+            MemberView { node_id: member.node_id.clone(), raft_id: member.raft_id, address: member.address.clone(), ..MemberView::default() };
+        let peer = self.peers.get(&member.raft_id);
+        let silent_us = peer.and_then(|p| p.heard_us).map(|at| now_us.saturating_sub(at));
+        view.status = match (silent_us, member.drain) {
+            (None, _) => "down",
+            (Some(silent), _) if silent >= DOWN_US => "down",
+            (Some(silent), _) if silent >= SUSPECT_US => "suspect",
+            (_, drain) => drained_or_healthy(drain),
+        };
+        view.role = "follower";
+        if let Some(peer) = peer {
+            view.heard_wall_us = peer.heard_wall_us;
+            if let Some(report) = &peer.report {
+                view.role = role_name(&report.role);
+                view.http_address = report.http_address.clone();
+                view.version = report.version.clone();
+                view.agents = Some(report.agents);
+                view.load_bp = <[u32; 3]>::try_from(report.load_bp.as_slice()).ok();
+                view.clock_skew_us = Some(peer.clock_skew_us);
+                view.match_index = Some(report.applied_index);
+            }
+        }
+        view
+    }
+}
+
+/// The status of a member that is heard.
+pub fn drained_or_healthy(drain: DrainState) -> &'static str {
+    match drain {
+        DrainState::None => "healthy",
+        DrainState::Draining => "draining",
+        DrainState::Drained => "drained",
+    }
+}
