@@ -156,4 +156,12 @@ pub struct Witness {
     pub index: u64,
     #[prost(fixed64, tag = "3")]
     pub chain: u64,
+    /// Term and vote of the saved hard state: a vote that left this node is never forgotten.
+    #[prost(uint64, tag = "4")]
+    pub saved_term: u64,
+    #[prost(fixed64, tag = "5")]
+    pub vote: u64,
+    /// Grows by one with every write: the newer of the file's two slots counts.
+    #[prost(uint64, tag = "6")]
+    pub sequence: u64,
 }

@@ -1,0 +1,185 @@
+//! One node's data directory: opening it is where every start-up check happens.
+//!
+//! What always holds: an error changes nothing and deletes nothing. Leftovers of an interrupted
+//! install go only after everything has opened and passed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use codec::log::{HardState, LogBase};
+
+use super::log::{self, OpenedLog};
+use super::witness::WitnessFile;
+use super::{RocksLog, RocksOptions, RocksState, checks, files, keys};
+use crate::{Position, StoreError, meta_of};
+
+/// The directory, held until this is dropped.
+pub struct DataDirectory {
+    path: PathBuf,
+    options: RocksOptions,
+    /// Holds the lock; closing it lets go.
+    _lock: File,
+}
+
+/// What opening had to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The directory was empty and has been made.
+    pub created: bool,
+    /// The commit index was saved below the applied index (a power loss) and raised: from, to.
+    pub raised_commit: Option<(u64, u64)>,
+    /// Directories that nothing named, now deleted.
+    pub removed: Vec<String>,
+}
+
+/// An open directory. Drop the stores before the directory.
+pub struct Opened {
+    pub log: RocksLog,
+    pub state: Arc<RocksState>,
+    pub directory: DataDirectory,
+    pub report: OpenReport,
+}
+
+impl DataDirectory {
+    /// Opens (or makes) the directory of node `node_id`, verifies the whole log, and checks log,
+    /// witness and state against each other.
+    ///
+    /// # Errors
+    /// `Locked`, `Foreign`, `Damaged`, `Unusable`, `Failed`.
+    pub fn open(path: &Path, node_id: &str, options: &RocksOptions) -> Result<Opened, StoreError> {
+        options.validate()?;
+        files::make_directory(path)?;
+        let directory = Self { path: path.to_owned(), options: options.clone(), _lock: lock(path)? };
+        let mut report = OpenReport::default();
+        let log_path = directory.path.join(keys::LOG_DIR);
+        let (opened, base, witness) = directory.open_log(node_id, &log_path, &mut report)?;
+        let state_path = directory.path.join(&base.state_dir);
+        let rebuildable = base.index == 0 && !state_path.join("CURRENT").exists();
+        let state = Arc::new(RocksState::open(&state_path, options, rebuildable)?);
+        let meta = meta_of(state.as_ref()).map_err(|e| StoreError::damaged(&state_path, e.to_string()))?;
+        let applied = checks::state(&log_path, &state_path, &opened, meta.as_ref())?;
+        let mut log = opened.into_log(base, witness);
+        report.raised_commit = log.raise_commit(applied)?.map(|from| (from, applied));
+        report.removed = directory.remove_unnamed(&[state_dir_of(&log)])?;
+        Ok(Opened { log, state, directory, report })
+    }
+
+    fn open_log(
+        &self,
+        node_id: &str,
+        log_path: &Path,
+        report: &mut OpenReport,
+    ) -> Result<(OpenedLog, LogBase, WitnessFile), StoreError> {
+        let witness_path = self.path.join(keys::WITNESS_FILE);
+        let witness = match witness_path.exists() {
+            true => Some(WitnessFile::load(&witness_path)?),
+            false => None,
+        };
+        let exists = log_path.join("CURRENT").exists();
+        if !exists && (witness.is_some() || self.has_state()?) {
+            return Err(StoreError::damaged(log_path, "the log is not there, but the directory was in use"));
+        }
+        // The witness is made last: without it, only a log that holds nothing yet may be finished.
+        let mut log = OpenedLog::open(log_path, &self.options, witness.is_none(), witness.as_ref().map(|w| w.position().index))?;
+        checks::owner(&self.path, node_id, &log)?;
+        if let Some(witness) = witness {
+            checks::witness(log_path, &witness, &log)?;
+            let Some(base) = log.base.clone() else {
+                return Err(StoreError::damaged(log_path, "the base record is missing"));
+            };
+            return Ok((log, base, witness));
+        }
+        if log.identity.is_some() || log.last.index > 0 || log.hard_state != HardState::default() {
+            return Err(StoreError::damaged(&witness_path, "the witness file is missing, but the log is not new"));
+        }
+        let base = LogBase { state_dir: keys::state_dir(1), ..LogBase::default() };
+        log::write_first_base(&log.files, &base)?;
+        log.base = Some(base.clone());
+        let witness = WitnessFile::create(&self.path, &witness_path, Position::default(), &log.hard_state)?;
+        report.created = true;
+        Ok((log, base, witness))
+    }
+
+    fn has_state(&self) -> Result<bool, StoreError> {
+        Ok(files::directories(&self.path)?.iter().any(|name| keys::state_dir_number(name).is_some()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes an empty directory for a snapshot that is about to be received, under a name never
+    /// used by a directory that is still here; returns name and path.
+    pub fn new_state_dir(&self) -> Result<(String, PathBuf), StoreError> {
+        let names = files::directories(&self.path)?;
+        let number = names.iter().filter_map(|name| keys::state_dir_number(name)).max().unwrap_or(0) + 1;
+        let name = keys::state_dir(number);
+        let path = self.path.join(&name);
+        files::make_directory(&path)?;
+        Ok((name, path))
+    }
+
+    /// Syncs the files of a received state directory; to be called before `LogStore::install`.
+    pub fn sync_state_dir(&self, name: &str) -> Result<(), StoreError> {
+        files::sync_tree(&self.path.join(name))
+    }
+
+    /// Opens a state directory that was received or is named by the log's base.
+    pub fn open_state(&self, name: &str) -> Result<RocksState, StoreError> {
+        RocksState::open(&self.path.join(name), &self.options, false)
+    }
+
+    /// Where a checkpoint of the state at `index` goes, for `StateStore::checkpoint`.
+    pub fn snapshot_path(&self, index: u64) -> PathBuf {
+        self.path.join(keys::SNAPSHOTS_DIR).join(index.to_string())
+    }
+
+    /// Deletes the state directories not in `keep` and returns their names. None of them may be open.
+    pub fn remove_unnamed(&self, keep: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut removed = Vec::new();
+        for name in files::directories(&self.path)? {
+            if keys::state_dir_number(&name).is_some() && !keep.contains(&name) {
+                files::remove_directory(&self.path.join(&name))?;
+                removed.push(name);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Deletes the checkpoints whose index is not in `keep`, finished or not.
+    pub fn remove_snapshots(&self, keep: &[u64]) -> Result<(), StoreError> {
+        let snapshots = self.path.join(keys::SNAPSHOTS_DIR);
+        for name in files::directories(&snapshots)? {
+            if !name.parse().is_ok_and(|index| keep.contains(&index)) {
+                files::remove_directory(&snapshots.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state_dir_of(log: &RocksLog) -> String {
+    crate::LogStore::base(log).state_dir.clone()
+}
+
+/// Takes the directory for this process; the lock goes with the process, whatever happens to it.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock_path = path.join(keys::LOCK_FILE);
+    let failed = |error: std::io::Error| StoreError::failed(format!("cannot lock {}", lock_path.display()), error);
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(StoreError::Locked { path: path.to_owned(), pid });
+        }
+        Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}

@@ -1,0 +1,25 @@
+//! The stores on RocksDB.
+//!
+//! ```text
+//! <data directory>/
+//!    LOCK           held by the process that uses it
+//!    witness        how far the log had certainly come
+//!    log/           log database: entries, hard state, base, identity
+//!    state-<n>/     state database; the log's base names the current one
+//!    snapshots/     checkpoints on their way to other nodes
+//! ```
+
+mod checks;
+mod directory;
+mod files;
+mod keys;
+mod log;
+mod options;
+mod record;
+mod state;
+mod witness;
+
+pub use directory::{DataDirectory, OpenReport, Opened};
+pub use log::RocksLog;
+pub use options::RocksOptions;
+pub use state::RocksState;
