@@ -8,9 +8,9 @@ use std::ops::Bound;
 
 use codec::frame::{DecodeError, Frame};
 use codec::log::{ConfState, EntryKind, LogEntry};
-use codec::row::{Cf, Change, ReadError, StateRead};
+use codec::row::{AgentStatus, Cf, Change, ReadError, StateRead};
 use codec::{EntryPayload, FrameKind, Outcome};
-use machine::{Applied, LoadError, Machine, RetentionLimits, SessionLookup, Signal};
+use machine::{AgentState, Applied, LoadError, Machine, RetentionLimits, SessionLookup, Signal};
 use thiserror::Error;
 
 use crate::event::{AppliedBatch, AppliedReport, ApplyInput, InstalledReport, Member};
@@ -37,6 +37,10 @@ pub struct ApplyDriver {
     session: u64,
     leader_term: Option<u64>,
     limits: RetentionLimits,
+}
+
+fn is_live(agent: &AgentState) -> bool {
+    matches!(agent.status(), AgentStatus::Up | AgentStatus::Draining)
 }
 
 /// A store with the batch's earlier changes on top.
@@ -102,22 +106,14 @@ impl ApplyDriver {
         self.leader_term
     }
 
-    /// Everything the raft side wants to know of a machine that was just loaded.
-    pub fn loaded_report(&self, pending: impl IntoIterator<Item = u64>) -> InstalledReport {
+    /// Everything the raft side wants to know of a machine that was just loaded. Outcomes of the own
+    /// session are not among it: its commands are handed over again, and answered from the table.
+    pub fn loaded_report(&self) -> InstalledReport {
         let mut report = self.report();
         report.members = Some(self.members());
-        report.agents = self.machine.agents().map(|(id, agent)| (id.to_owned(), agent.agent_epoch(), agent.is_live())).collect();
-        let mut session_known = false;
-        for sequence in pending {
-            match self.machine.session_outcome(self.session, sequence) {
-                SessionLookup::Known(outcome) => report.resolved.push((sequence, outcome)),
-                SessionLookup::NotYet | SessionLookup::Forgotten => {}
-                SessionLookup::Unknown => break,
-            }
-        }
-        if !matches!(self.machine.session_outcome(self.session, u64::MAX), SessionLookup::Unknown) {
-            session_known = true;
-        }
+        report.agents =
+            self.machine.agents().map(|(id, agent)| (id.to_string(), agent.row().agent_epoch, is_live(agent))).collect();
+        let session_known = !matches!(self.machine.session_outcome(self.session, u64::MAX), SessionLookup::Unknown);
         InstalledReport { report, session_known }
     }
 
@@ -200,7 +196,7 @@ impl ApplyDriver {
         for signal in signals {
             match signal {
                 Signal::AgentChanged { agent } => {
-                    let (epoch, live) = self.machine.agent(agent).map_or((0, false), |a| (a.agent_epoch(), a.is_live()));
+                    let (epoch, live) = self.machine.agent(agent).map_or((0, false), |a| (a.row().agent_epoch, is_live(a)));
                     report.agents.push((agent.to_string(), epoch, live));
                 }
                 Signal::SessionOpened { session, .. } if *session == self.session => report.session_opened = true,

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use codec::command::Command;
 use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
-use codec::peer::{Beat, BeatAnswer, BeatAnswers, Beats, Forward, Hello, Lane, NodeReport, PeerBody, ReadIndexAnswer, ReadIndexRequest};
+use codec::peer::{
+    Beat, BeatAnswer, BeatAnswers, Beats, Forward, Hello, Lane, NodeReport, PeerBody, ReadIndexAnswer, ReadIndexRequest,
+};
 use codec::row::DrainState;
 use consensus::{Consensus, ConsensusError, Outgoing, Role, Round};
 
@@ -134,7 +136,13 @@ impl Driver {
         };
         if driver.identity.cluster_id != 0 {
             let loaded = start.loaded.unwrap_or_default();
-            driver.start_consensus(start.hard_state, start.configuration, (start.base.index, start.base.term), start.entries, loaded)?;
+            driver.start_consensus(
+                start.hard_state,
+                start.configuration,
+                (start.base.index, start.base.term),
+                start.entries,
+                loaded,
+            )?;
         } else {
             driver.try_bootstrap()?;
         }
@@ -150,8 +158,7 @@ impl Driver {
         loaded: InstalledReport,
     ) -> Result<(), ConsensusError> {
         let applied_index = loaded.report.index;
-        let start =
-            consensus::Start { raft_id: self.identity.raft_id, hard_state, configuration, base, entries, applied_index };
+        let start = consensus::Start { raft_id: self.identity.raft_id, hard_state, configuration, base, entries, applied_index };
         let mut consensus = Consensus::new(&self.config.consensus, start)?;
         // Nobody to wait for: a single voter leads at once.
         if consensus.configuration().voters == [self.identity.raft_id] {
@@ -396,7 +403,9 @@ impl Driver {
         }
         match self.leader_peer() {
             Some(leader) => self.send(leader, Lane::Control, PeerBody::Beats(Beats { beats })),
-            None => self.answer_local_beats(beats.iter().map(|b| BeatAnswer { token: b.token, ..BeatAnswer::default() }).collect()),
+            None => {
+                self.answer_local_beats(beats.iter().map(|b| BeatAnswer { token: b.token, ..BeatAnswer::default() }).collect())
+            }
         }
     }
 
@@ -409,7 +418,8 @@ impl Driver {
 
     fn expire_beats(&mut self) {
         let now_us = self.now_us;
-        let late: Vec<_> = self.local_beats.iter().filter(|(_, deadline)| **deadline <= now_us).map(|(token, _)| *token).collect();
+        let late: Vec<_> =
+            self.local_beats.iter().filter(|(_, deadline)| **deadline <= now_us).map(|(token, _)| *token).collect();
         self.answer_local_beats(late.into_iter().map(|token| BeatAnswer { token, ..BeatAnswer::default() }).collect());
     }
 
@@ -517,7 +527,9 @@ impl Driver {
             None => self.most_caught_up(),
         };
         match target {
-            None => refuse(self, to.map_or("no other member can lead".into(), |name| format!("{name} is no member of the cluster"))),
+            None => {
+                refuse(self, to.map_or("no other member can lead".into(), |name| format!("{name} is no member of the cluster")))
+            }
             Some(raft_id) if raft_id == self.identity.raft_id => {
                 self.effects.push(Effect::CompleteTask { token, done: true, detail: "it leads already".into() });
             }
@@ -676,7 +688,8 @@ impl Driver {
             let due = self.session_asked_us.is_none_or(|at| self.now_us >= at + 500_000);
             if due && !self.config.node_id.is_empty() {
                 self.session_asked_us = Some(self.now_us);
-                let body = codec::command::Body::OpenSession(codec::command::OpenSession { node_id: self.config.node_id.clone() });
+                let body =
+                    codec::command::Body::OpenSession(codec::command::OpenSession { node_id: self.config.node_id.clone() });
                 commands.push(Command { session: self.sessions.session(), body: Some(body), ..Command::default() });
             }
         } else {

@@ -1,10 +1,10 @@
 //! What happens to a node: the only inputs of [`crate::Driver`].
 
+use codec::Outcome;
 use codec::command::{Assignment, Body};
 use codec::log::LogEntry;
 use codec::peer::{Beat, Hello, PeerBody};
 use codec::row::Change;
-use codec::Outcome;
 
 /// Names a waiting caller; made by the caller, unique in the process.
 pub type Token = u64;
@@ -15,38 +15,88 @@ pub type Micros = u64;
 #[derive(Debug)]
 pub enum Event {
     /// Time has passed. The driver reports at most a few ticks to Raft, however long it was.
-    Tick { now_us: Micros, wall_us: u64 },
+    Tick {
+        now_us: Micros,
+        wall_us: u64,
+    },
     /// A stream to a peer is up (`hello` is what it said of itself).
-    PeerUp { hello: Hello },
+    PeerUp {
+        hello: Hello,
+    },
     /// Every stream of a peer is gone.
-    PeerDown { raft_id: u64 },
-    Received { from: u64, body: PeerBody },
+    PeerDown {
+        raft_id: u64,
+    },
+    Received {
+        from: u64,
+        body: PeerBody,
+    },
     /// Commands of a local caller, completed together.
-    Propose { token: Token, bodies: Vec<Body>, deadline_us: Micros },
-    ReadIndex { token: Token, deadline_us: Micros },
+    Propose {
+        token: Token,
+        bodies: Vec<Body>,
+        deadline_us: Micros,
+    },
+    ReadIndex {
+        token: Token,
+        deadline_us: Micros,
+    },
     /// Beats of agents that speak to this node; `Beat::token` names the waiter.
-    Beats { beats: Vec<Beat>, deadline_us: Micros },
+    Beats {
+        beats: Vec<Beat>,
+        deadline_us: Micros,
+    },
     /// The policy's decision.
-    Assign { term: u64, items: Vec<Assignment> },
+    Assign {
+        term: u64,
+        items: Vec<Assignment>,
+    },
     /// The log writer has synced what `Effect::Persist` with this number asked for.
-    Persisted { number: u64 },
+    Persisted {
+        number: u64,
+    },
     /// The answer to `Effect::FetchEntries`.
-    EntriesFetched { fetch: u64, entries: Vec<LogEntry> },
+    EntriesFetched {
+        fetch: u64,
+        entries: Vec<LogEntry>,
+    },
     /// The apply side has applied (and written) up to here.
     Applied(AppliedReport),
     /// The state store has flushed: the log may be cut below this applied index.
-    Flushed { applied_index: u64 },
+    Flushed {
+        applied_index: u64,
+    },
     /// A checkpoint asked for by `Effect::MakeSnapshot` stands on disk.
-    SnapshotMade { index: u64, term: u64, configuration: codec::log::ConfState },
-    SnapshotFailed { reason: String },
+    SnapshotMade {
+        index: u64,
+        term: u64,
+        configuration: codec::log::ConfState,
+    },
+    SnapshotFailed {
+        reason: String,
+    },
     /// All files of a peer's snapshot are here and durable; `raft_message` is its MsgSnapshot.
-    SnapshotReceived { from: u64, transfer: u64, state_dir: String, raft_message: bytes::Bytes },
+    SnapshotReceived {
+        from: u64,
+        transfer: u64,
+        state_dir: String,
+        raft_message: bytes::Bytes,
+    },
     /// The state directory of `Effect::InstallSnapshot` is in use and memory rebuilt.
     SnapshotInstalled(InstalledReport),
     /// The transfer of `Effect::SendSnapshot` ended.
-    SnapshotSent { to: u64, installed: bool },
-    TransferLeader { token: Token, to: Option<String>, deadline_us: Micros },
-    TakeSnapshot { token: Token },
+    SnapshotSent {
+        to: u64,
+        installed: bool,
+    },
+    TransferLeader {
+        token: Token,
+        to: Option<String>,
+        deadline_us: Micros,
+    },
+    TakeSnapshot {
+        token: Token,
+    },
     /// Give leadership away and take no new work; `Effect::StopReady` follows.
     Stop,
 }
@@ -98,7 +148,7 @@ pub struct Member {
 /// What a rebuilt machine knows after an install or at start: everything, not only what changed.
 #[derive(Debug, Default)]
 pub struct InstalledReport {
-    /// With all members and agents; `resolved` holds the own session's outcomes in its table.
+    /// With all members and agents.
     pub report: AppliedReport,
     /// The own session is open in this state.
     pub session_known: bool,

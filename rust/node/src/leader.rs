@@ -135,7 +135,9 @@ impl Driver {
             let mut bytes = 0;
             while let Some(next) = rest.peek() {
                 let size = next.encoded_len();
-                if !batch.is_empty() && (bytes + size > self.config.entry_bytes_max || batch.len() >= self.config.entry_commands_max) {
+                if !batch.is_empty()
+                    && (bytes + size > self.config.entry_bytes_max || batch.len() >= self.config.entry_commands_max)
+                {
                     break;
                 }
                 bytes += size;

@@ -55,7 +55,8 @@ impl Leases {
         self.leading = true;
         self.leases.clear();
         self.by_expiry.clear();
-        let live: Vec<_> = self.agents.iter().filter(|(_, (_, live))| *live).map(|(id, (epoch, _))| (id.clone(), *epoch)).collect();
+        let live: Vec<_> =
+            self.agents.iter().filter(|(_, (_, live))| *live).map(|(id, (epoch, _))| (id.clone(), *epoch)).collect();
         for (agent_id, epoch) in live {
             self.grant(&agent_id, epoch, now_us + lease_us);
         }

@@ -101,7 +101,8 @@ impl Peers {
 
     /// Voters among `voters` that were heard lately, with this node.
     pub fn healthy(&self, voters: &[u64], own: u64, now_us: Micros) -> usize {
-        let fresh = |id: &&u64| **id == own || self.peers.get(*id).and_then(|p| p.heard_us).is_some_and(|at| now_us < at + SUSPECT_US);
+        let fresh =
+            |id: &&u64| **id == own || self.peers.get(*id).and_then(|p| p.heard_us).is_some_and(|at| now_us < at + SUSPECT_US);
         voters.iter().filter(fresh).count()
     }
 
@@ -125,8 +126,12 @@ impl Peers {
     }
 
     fn view(&self, member: &Member, now_us: Micros) -> MemberView {
-        let mut view =
-            MemberView { node_id: member.node_id.clone(), raft_id: member.raft_id, address: member.address.clone(), ..MemberView::default() };
+        let mut view = MemberView {
+            node_id: member.node_id.clone(),
+            raft_id: member.raft_id,
+            address: member.address.clone(),
+            ..MemberView::default()
+        };
         let peer = self.peers.get(&member.raft_id);
         let silent_us = peer.and_then(|p| p.heard_us).map(|at| now_us.saturating_sub(at));
         view.status = match (silent_us, member.drain) {

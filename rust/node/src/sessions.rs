@@ -77,13 +77,8 @@ impl Sessions {
 
     pub fn propose(&mut self, token: Token, bodies: Vec<Body>, deadline_us: Micros) {
         assert!(!bodies.is_empty(), "a group of proposals holds at least one command");
-        let group = Group {
-            deadline_us,
-            missing: bodies.len(),
-            outcomes: vec![None; bodies.len()],
-            sequences: Vec::new(),
-            sent: false,
-        };
+        let group =
+            Group { deadline_us, missing: bodies.len(), outcomes: vec![None; bodies.len()], sequences: Vec::new(), sent: false };
         self.deadlines.insert((deadline_us, token));
         let before = self.groups.insert(token, group);
         assert!(before.is_none(), "token {token} is in use");

@@ -62,5 +62,9 @@ pub struct MemberView {
 
 /// A role's name by what a report said.
 pub fn role_name(name: &str) -> &'static str {
-    [Role::Leader, Role::Follower, Role::Candidate, Role::Learner].map(Role::name).into_iter().find(|n| *n == name).unwrap_or("follower")
+    [Role::Leader, Role::Follower, Role::Candidate, Role::Learner]
+        .map(Role::name)
+        .into_iter()
+        .find(|n| *n == name)
+        .unwrap_or("follower")
 }

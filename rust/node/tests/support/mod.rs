@@ -1,0 +1,260 @@
+//! A cluster of real drivers in one thread: memory for a disk, a queue for a network.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use codec::Outcome;
+use codec::command::Body;
+use codec::log::{HardState, Identity, LogBase, LogEntry};
+use codec::peer::{Hello, PeerBody};
+use codec::row::{Cf, ReadError, StateRead};
+use machine::{Machine, RetentionLimits};
+use node::{ApplyDriver, Config, Driver, Effect, Event, ProposalEnd, Start, Token};
+
+#[derive(Default)]
+pub struct Rows(pub BTreeMap<(Cf, Vec<u8>), Vec<u8>>);
+
+impl StateRead for Rows {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        Ok(self.0.get(&(cf, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, cf: Cf, prefix: &[u8], start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), ReadError> {
+        for ((c, key), value) in self.0.range((cf, start.max(prefix).to_vec())..) {
+            if *c != cf || !key.starts_with(prefix) || !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One node with what it told its callers.
+pub struct Host {
+    pub raft_id: u64,
+    pub driver: Driver,
+    pub apply: Option<ApplyDriver>,
+    pub rows: Rows,
+    pub identity: Identity,
+    pub hard_state: HardState,
+    pub log: Vec<LogEntry>,
+    pub proposals: BTreeMap<Token, (ProposalEnd, Vec<Outcome>)>,
+    pub reads: BTreeMap<Token, bool>,
+    pub beats: Vec<codec::peer::BeatAnswer>,
+    pub halted: Option<String>,
+}
+
+pub struct Cluster {
+    pub hosts: BTreeMap<u64, Host>,
+    pub down: BTreeSet<u64>,
+    /// Links that lose everything, (from, to).
+    pub cut: BTreeSet<(u64, u64)>,
+    wire: VecDeque<(u64, u64, PeerBody)>,
+    pub now_us: u64,
+}
+
+const WALL_US: u64 = 1_700_000_000_000_000;
+
+pub fn config(raft_id: u64, names: &[u64], incarnation: u64) -> Config {
+    let mut config = Config::new(format!("n{raft_id}"), incarnation);
+    config.expected_nodes = names.iter().map(|id| (format!("n{id}"), format!("n{id}:1"))).collect();
+    config
+}
+
+impl Cluster {
+    /// `count` empty nodes, connected.
+    pub fn new(count: u64) -> Self {
+        let mut cluster = Self {
+            hosts: BTreeMap::new(),
+            down: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            wire: VecDeque::new(),
+            now_us: 1_000_000,
+        };
+        let names: Vec<u64> = (1..=count).collect();
+        for raft_id in names.clone() {
+            let identity = Identity { raft_id, node_id: format!("n{raft_id}"), ..Identity::default() };
+            cluster.start(raft_id, config(raft_id, &names, 1_000 + raft_id), identity, None);
+        }
+        cluster.connect_all();
+        cluster
+    }
+
+    fn start(&mut self, raft_id: u64, config: Config, identity: Identity, before: Option<Host>) {
+        let (rows, hard_state, log) = before.map_or_else(Default::default, |h| (h.rows, h.hard_state, h.log));
+        let apply = (identity.cluster_id != 0)
+            .then(|| ApplyDriver::load(&rows, config.incarnation, RetentionLimits::default()).expect("rows load"));
+        let start = Start {
+            identity: identity.clone(),
+            hard_state: hard_state.clone(),
+            base: LogBase::default(),
+            entries: log.clone(),
+            configuration: apply.as_ref().map(|a| a.machine().configuration()).unwrap_or_default(),
+            loaded: apply.as_ref().map(ApplyDriver::loaded_report),
+            now_us: self.now_us,
+            wall_us: WALL_US + self.now_us,
+        };
+        let host = Host {
+            raft_id,
+            driver: Driver::new(config, start).expect("starts"),
+            apply,
+            rows,
+            identity,
+            hard_state,
+            log,
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            beats: Vec::new(),
+            halted: None,
+        };
+        self.hosts.insert(raft_id, host);
+    }
+
+    fn hello(&self, of: u64) -> Hello {
+        let host = &self.hosts[&of];
+        let names: Vec<u64> = self.hosts.keys().copied().collect();
+        Hello {
+            cluster_id: host.identity.cluster_id,
+            node_id: format!("n{of}"),
+            raft_id: of,
+            expected_nodes: node::expected_names(&config(of, &names, 1)),
+            ..Hello::default()
+        }
+    }
+
+    fn connect_all(&mut self) {
+        let ids: Vec<u64> = self.hosts.keys().copied().collect();
+        for &a in &ids {
+            for &b in ids.iter().filter(|b| **b != a) {
+                let hello = self.hello(b);
+                self.step(a, Event::PeerUp { hello });
+            }
+        }
+        self.settle();
+    }
+
+    pub fn step(&mut self, at: u64, event: Event) {
+        if let Some(host) = self.hosts.get_mut(&at) {
+            host.driver.step(event);
+        }
+        self.execute(at);
+    }
+
+    fn execute(&mut self, at: u64) {
+        loop {
+            let Some(host) = self.hosts.get_mut(&at) else { return };
+            let effects = host.driver.ready();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.effect(at, effect);
+            }
+        }
+    }
+
+    fn effect(&mut self, at: u64, effect: Effect) {
+        let Some(host) = self.hosts.get_mut(&at) else { return };
+        match effect {
+            Effect::Persist { number, entries, hard_state } => {
+                if let Some(first) = entries.first() {
+                    host.log.retain(|e| e.index < first.index);
+                    host.log.extend(entries);
+                }
+                if let Some(state) = hard_state {
+                    host.hard_state = state;
+                }
+                host.driver.step(Event::Persisted { number });
+            }
+            Effect::Send { to, body, .. } => self.wire.push_back((at, to, body)),
+            Effect::Apply(input) => {
+                let apply = host.apply.as_mut().expect("a cluster before anything is applied");
+                let batch = apply.step(&host.rows, input).expect("applies");
+                for change in batch.changes {
+                    match change.value {
+                        Some(value) => host.rows.0.insert((change.cf, change.key), value),
+                        None => host.rows.0.remove(&(change.cf, change.key)),
+                    };
+                }
+                host.driver.step(Event::Applied(batch.report));
+            }
+            Effect::CompleteProposal { token, end, outcomes } => {
+                host.proposals.insert(token, (end, outcomes));
+            }
+            Effect::CompleteRead { token, readable } => {
+                host.reads.insert(token, readable);
+            }
+            Effect::CompleteBeats(answers) => host.beats.extend(answers),
+            Effect::Bootstrap(identity) => {
+                let bootstrap = identity.bootstrap.clone().expect("a first configuration");
+                for change in Machine::bootstrap_rows(&bootstrap) {
+                    host.rows.0.insert((change.cf, change.key), change.value.expect("a first row"));
+                }
+                host.identity = identity;
+                host.apply = Some(ApplyDriver::load(&host.rows, 0, RetentionLimits::default()).expect("rows load"));
+            }
+            Effect::Halt { reason } => host.halted = Some(reason),
+            Effect::Flush => {
+                let applied_index = host.apply.as_ref().map_or(0, |a| a.machine().applied_index());
+                host.driver.step(Event::Flushed { applied_index });
+            }
+            Effect::LeaderChanged { .. } | Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}
+            other => panic!("not expected here: {other:?}"),
+        }
+    }
+
+    /// Delivers what is on the wire until it is empty.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let Some((from, to, body)) = self.wire.pop_front() else { return };
+            let lost = self.down.contains(&from) || self.down.contains(&to) || self.cut.contains(&(from, to));
+            if !lost {
+                self.step(to, Event::Received { from, body });
+            }
+        }
+        panic!("the network does not settle");
+    }
+
+    pub fn tick(&mut self) {
+        self.now_us += 10_000;
+        let ids: Vec<u64> = self.hosts.keys().copied().filter(|id| !self.down.contains(id)).collect();
+        for id in ids {
+            self.step(id, Event::Tick { now_us: self.now_us, wall_us: WALL_US + self.now_us });
+            self.settle();
+        }
+    }
+
+    /// Ticks until `done`, at most `seconds` of cluster time.
+    pub fn until(&mut self, seconds: u64, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        for _ in 0..seconds * 100 {
+            if done(self) {
+                return;
+            }
+            self.tick();
+        }
+        panic!("{what}: not within {seconds} s");
+    }
+
+    pub fn leader(&self) -> Option<u64> {
+        self.hosts.values().filter(|h| !self.down.contains(&h.raft_id)).find(|h| h.driver.is_leader()).map(|h| h.raft_id)
+    }
+
+    pub fn elect(&mut self) -> u64 {
+        self.until(10, "a leader", |c| c.leader().is_some());
+        self.leader().expect("a leader")
+    }
+
+    pub fn propose(&mut self, at: u64, token: Token, bodies: Vec<Body>) {
+        let deadline_us = self.now_us + 10_000_000;
+        self.step(at, Event::Propose { token, bodies, deadline_us });
+        self.settle();
+    }
+
+    pub fn restart(&mut self, raft_id: u64) {
+        let names: Vec<u64> = self.hosts.keys().copied().collect();
+        let before = self.hosts.remove(&raft_id).expect("a host");
+        let identity = before.identity.clone();
+        self.start(raft_id, config(raft_id, &names, self.now_us + raft_id), identity, Some(before));
+        self.down.remove(&raft_id);
+        self.connect_all();
+    }
+}
