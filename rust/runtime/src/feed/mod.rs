@@ -180,7 +180,7 @@ impl Inside {
         (self.cluster_us, self.wall_us) = live.times();
         let (agents, columns) = (&mut self.agents, &mut self.columns);
         live.each_agent(&mut |agent_id, row| agents.tell(agent_id, row, live.node_drains(&row.node_id), columns));
-        live.each_task(&mut |id, task| match task.status() {
+        live.each_placeable(&mut |id, task| match task.status() {
             Status::Ready => self.ready(id, task),
             status if status.held() => self.taken(id, task, &task.assigned_agent_id),
             _ => {}

@@ -18,7 +18,7 @@ impl Live for State {
     fn task(&self, id: TaskId) -> Option<TaskRow> {
         self.tasks.get(&id).cloned()
     }
-    fn each_task(&self, visit: &mut dyn FnMut(TaskId, &TaskRow)) {
+    fn each_placeable(&self, visit: &mut dyn FnMut(TaskId, &TaskRow)) {
         self.tasks.iter().for_each(|(id, row)| visit(*id, row));
     }
     fn agent(&self, agent_id: &str) -> Option<AgentRow> {
