@@ -1,128 +1,172 @@
-"""The one hierarchy of expected failures.
+"""Every expected failure as one hierarchy: the server raises them, the SDK rebuilds them from answers.
 
-Everything that can go wrong in use derives from `TaskquorumError`, and each class says through
-`retryable` whether doing the same again later may help. Nothing here imports anything of ours,
-so that agents load it in no time.
+`retryable` says whether the same call may succeed later without being changed. Everything else
+that is raised is a bug. Nothing here imports anything of ours, so that agents load it in no time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 class TaskquorumError(Exception):
-    """An expected failure; `retryable` says whether the same call may succeed later."""
+    """The base of all of them."""
 
     retryable: ClassVar[bool] = False
 
 
-class ApiError(TaskquorumError):
-    """The server refused a request with a problem document (RFC 9457)."""
+class ConfigError(TaskquorumError):
+    """A configuration that a node refuses to start with; the text names the option."""
+
+
+class ServerUnreachableError(TaskquorumError):
+    """No server could be reached, or the connection broke before an answer: the outcome is unknown."""
+
+    retryable = True
+
+
+class ProblemError(TaskquorumError):
+    """A problem document (RFC 9457): `status`, a stable `code`, and what the document says beside it.
+
+    `field` is a JSON pointer into the body (or a query parameter's or header's name). `extra` holds
+    members of the document that belong to the code (`holder`, `current`, `cycle`, …).
+    """
+
+    status: int = 500
+    code: str = "internal"
 
     def __init__(
         self,
-        status: int,
-        code: str,
         detail: str,
         *,
+        status: int | None = None,
+        code: str | None = None,
         field: str | None = None,
-        retry_after: float | None = None,
-        problem: dict[str, Any] | None = None,
+        retry_after_s: int | None = None,
+        headers: bytes = b"",
+        **extra: Any,
     ) -> None:
-        """`status` is the HTTP status, `code` the stable name, `retry_after` in seconds."""
-        super().__init__(f"{status} {code}: {detail}" + (f" (field {field})" if field else ""))
-        self.status = status
-        self.code = code
+        super().__init__(detail)
         self.detail = detail
+        if status is not None:
+            self.status = status
+        if code is not None:
+            self.code = code
         self.field = field
-        self.retry_after = retry_after
-        self.problem = problem or {}
+        self.retry_after_s = retry_after_s
+        self.headers = headers
+        self.extra = extra
+
+    def __str__(self) -> str:
+        where = f" at {self.field}" if self.field else ""
+        return f"{self.status} {self.code}{where}: {self.detail}"
 
 
-class NotFound(ApiError):
-    """404: no such task, agent, key or node."""
+class MalformedError(ProblemError):
+    """400: not HTTP or not JSON."""
+
+    status, code = 400, "malformed"
 
 
-class Conflict(ApiError):
-    """409: wrong state, or the id is taken; `problem` has the current holder."""
+class NotFoundError(ProblemError):
+    """404."""
+
+    status, code = 404, "not_found"
 
 
-class StaleEpoch(Conflict):
-    """409 `stale_epoch`: another attempt holds the task; this result counts for nothing."""
+class ConflictError(ProblemError):
+    """409: the object is in another state."""
+
+    status, code = 409, "wrong_state"
 
 
-class StaleAgent(Conflict):
-    """409 `stale_agent`: the agent registered again since; register anew."""
+class StaleEpochError(ConflictError):
+    """409: the task is no longer held under this epoch; `extra["holder"]` says by whom."""
+
+    code = "stale_epoch"
 
 
-class PreconditionFailed(ApiError):
-    """412: the object has changed; `problem` says what is there."""
+class StaleAgentError(ConflictError):
+    """409: the agent has registered again since."""
+
+    code = "stale_agent"
 
 
-class Compacted(ApiError):
-    """410: the revisions asked for are gone; read the present state and go on from there."""
+class GoneError(ProblemError):
+    """410: what was asked for has been compacted; `extra["oldest"]` can still be read."""
+
+    status, code = 410, "compacted"
 
 
-class Throttled(ApiError):
-    """429: pushed back, nothing was done; try again after `retry_after` seconds."""
+class PreconditionFailedError(ProblemError):
+    """412: `extra["current"]` says what is there."""
 
-    retryable: ClassVar[bool] = True
-
-
-class OutcomeUnknown(ApiError):
-    """503 `outcome_unknown`: it may or may not have happened; repeat only with the same idempotency key."""
-
-    retryable: ClassVar[bool] = True
+    status, code = 412, "precondition_failed"
 
 
-class Unavailable(TaskquorumError):
-    """No server answered before the time ran out; `last` is the last failure seen."""
+class InvalidError(ProblemError):
+    """422: well-formed but not valid; `field` says where."""
 
-    retryable: ClassVar[bool] = True
-
-    def __init__(self, message: str, last: BaseException | None = None) -> None:
-        super().__init__(message)
-        self.last = last
+    status, code = 422, "invalid"
 
 
-class LeaseLost(TaskquorumError):
-    """The agent may no longer work on this attempt: stop, its result would be refused."""
+class BusyError(ProblemError):
+    """429: a limit is reached for now."""
+
+    status, code = 429, "busy"
+    retryable = True
 
 
-class Cancelled(TaskquorumError):
-    """Somebody asked for this task to be cancelled: stop soon and undo what needs undoing."""
+class UnavailableError(ProblemError):
+    """503: nothing was done."""
+
+    status, code = 503, "unavailable"
+    retryable = True
 
 
-class TaskFailed(TaskquorumError):
-    """Raised by a task's function to fail its attempt with a code, and waits of clients for a failed task."""
+class OutcomeUnknownError(UnavailableError):
+    """503: the command may or may not take effect; retry with the same idempotency key or task id."""
 
-    def __init__(self, code: str, message: str = "", *, retryable: bool = True, retry_after_ms: int | None = None) -> None:
-        """`code` ≤ 255 characters; `retry_after_ms` is the least pause before the next attempt."""
-        super().__init__(f"{code}: {message}" if message else code)
-        self.code = code
-        self.message = message
-        self.attempt_retryable = retryable
-        self.retry_after_ms = retry_after_ms
+    code = "outcome_unknown"
 
 
-_BY_CODE: dict[str, type[ApiError]] = {
-    "stale_epoch": StaleEpoch,
-    "stale_agent": StaleAgent,
-    "outcome_unknown": OutcomeUnknown,
+class StorageFullError(ProblemError):
+    """507: the disk is nearly full; completions still go on."""
+
+    status, code = 507, "disk_full"
+    retryable = True
+
+
+_BY_CODE: dict[str, type[ProblemError]] = {
+    "stale_epoch": StaleEpochError,
+    "stale_agent": StaleAgentError,
+    "outcome_unknown": OutcomeUnknownError,
 }
-_BY_STATUS: dict[int, type[ApiError]] = {
-    404: NotFound,
-    409: Conflict,
-    410: Compacted,
-    412: PreconditionFailed,
-    429: Throttled,
+_BY_STATUS: dict[int, type[ProblemError]] = {
+    400: MalformedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    412: PreconditionFailedError,
+    422: InvalidError,
+    429: BusyError,
+    503: UnavailableError,
+    507: StorageFullError,
 }
+_OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "field", "headers", "retry_after_s"})
 
 
-def from_problem(status: int, problem: dict[str, Any], retry_after: float | None = None) -> ApiError:
-    """The error for a problem document, or for an answer that is none (then `problem` is empty)."""
-    code = str(problem.get("code") or f"http_{status}")
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or ApiError
-    detail = str(problem.get("detail") or problem.get("title") or "no further detail")
-    field = problem.get("field")
-    return kind(status, code, detail, field=None if field is None else str(field), retry_after=retry_after, problem=problem)
+def problem_error(status: int, document: Mapping[str, Any], retry_after_s: int | None = None) -> ProblemError:
+    """The exception for an answered problem document."""
+    code = str(document.get("code") or "unknown")
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or ProblemError
+    field = document.get("field")
+    return kind(
+        str(document.get("detail") or document.get("title") or "the server gave no reason"),
+        status=status,
+        code=code,
+        field=field if isinstance(field, str) else None,
+        retry_after_s=retry_after_s,
+        **{str(name): value for name, value in document.items() if name not in _OWN_MEMBERS},
+    )
