@@ -310,7 +310,7 @@ class AsyncClient:
             self.link.next_server(server)
             attempt += 1
             if time.monotonic() >= deadline:
-                raise Unavailable(f"watch: no server took it ({failure})", failure)
+                raise Unavailable(f"watch: no server took it ({failure})") from failure
             await asyncio.sleep(backoff_s(attempt))
 
     async def _stream(

@@ -62,12 +62,9 @@ class Answer:
     server: str
 
 
-def retry_after_s(value: str | None) -> float | None:
+def retry_after_s(value: str | None) -> int | None:
     """Seconds of a `Retry-After` header, None when it is absent or a date."""
-    try:
-        return None if value is None else max(0.0, float(value))
-    except ValueError:
-        return None
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
 def parse_problem(status: int, raw: bytes, retry_after: str | None) -> ApiError:
@@ -194,13 +191,11 @@ class Link:
                 pause, last = self._pause(attempt), error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 if not safe:
-                    raise Unavailable(
-                        f"{method} {path}: {server} gave no answer, so it may or may not have been done", error
-                    ) from error
+                    raise Unavailable(f"{method} {path}: {server} gave no answer, so it may or may not have been done") from error
                 pause, last = self._pause(attempt), error
             self.next_server(server)
             if time.monotonic() + pause >= deadline:
-                raise Unavailable(f"{method} {path}: no answer from {', '.join(self.servers)} ({last})", last) from last
+                raise Unavailable(f"{method} {path}: no answer from {', '.join(self.servers)} ({last})") from last
             await asyncio.sleep(pause)
 
     def _pause(self, attempt: int) -> float:

@@ -92,6 +92,9 @@ class Client:
     def submit_many(self, specs: Sequence[Task | Dag]) -> Sequence[Submitted | ApiError]:
         return self._run(self.aio.submit_many(specs))
 
+    def submit_raw(self, body: bytes, content_type: str = "application/json", key: str | None = None) -> Mapping[str, Any]:
+        return dict(self._run(self.aio.submit_raw(body, content_type, key)).body)
+
     def get(self, task_id: str, *, include: Sequence[str] = (), local: bool = False) -> TaskState:
         return self._run(self.aio.get(task_id, include=include, local=local))
 
@@ -185,6 +188,18 @@ class Client:
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         return self._run(self.aio.nodes())
+
+    def drain_node(self, node_id: str, *, deadline_ms: int | None = None) -> Mapping[str, Any]:
+        return self._run(self.aio.drain_node(node_id, deadline_ms=deadline_ms))
+
+    def undrain_node(self, node_id: str) -> None:
+        self._run(self.aio.undrain_node(node_id))
+
+    def transfer_leader(self, to: str | None = None) -> Mapping[str, Any]:
+        return self._run(self.aio.transfer_leader(to))
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return self._run(self.aio.snapshot())
 
     def stats(self) -> Mapping[str, Any]:
         return self._run(self.aio.stats())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -128,6 +128,7 @@ class FakeCluster:
                 await self.touch(task, "ready")
         parent = self.tasks.get(done["parent_task_id"] or "")
         if parent and all(t["status"] == "completed" for t in self.tasks.values() if t["parent_task_id"] == parent["id"]):
+            parent["result"] = {}
             await self.touch(parent, "completed")
 
 
@@ -219,10 +220,8 @@ class FakeServer:
         wanted = ENDED | {"parked", request.query.get("until", "")}
         wait_s = int(request.query.get("wait_ms", "0")) / 1000
         if wait_s and task["status"] not in wanted:
-            try:
+            with suppress(TimeoutError):
                 await self.cluster.until(lambda: task["status"] in wanted, wait_s)
-            except TimeoutError:
-                pass
         return web.json_response({key: value for key, value in task.items() if key not in ("names", "finished")})
 
     async def list_tasks(self, request: web.Request) -> web.StreamResponse:
@@ -249,7 +248,8 @@ class FakeServer:
                 last = event["revision"]
                 data = json.dumps({"revision": last, "events": [event]})
                 await response.write(f": hello\nid: {last}\ndata: {data}\n\n".encode())
-            await self.cluster.until(lambda: self.down or self.cluster.revision > last, 3600)
+            seen = last
+            await self.cluster.until(lambda seen=seen: self.down or self.cluster.revision > seen, 3600)
         return response
 
     async def register(self, request: web.Request) -> web.StreamResponse:
@@ -283,13 +283,12 @@ class FakeServer:
         answer: dict[str, Any] = {"results": results, "lease_ms": 4000, "commands": []}
 
         def work() -> bool:
-            cluster.assign(agent_id)
+            if agent_id in cluster.agents:
+                cluster.assign(agent_id)
             return self.down or bool(cluster.assignments(agent_id, body["held"])) or agent_id not in cluster.agents
 
-        try:
+        with suppress(TimeoutError):
             await cluster.until(work, 0.001 if results else body["wait_ms"] / 1000 + 0.001)
-        except TimeoutError:
-            pass
         answer["assignments"] = cluster.assignments(agent_id, body["held"])
         return web.json_response(answer)
 

@@ -50,7 +50,7 @@ async def test_nobody_answers_within_the_timeout() -> None:
         servers[0].down = True
         with pytest.raises(Unavailable) as caught:
             await client.cluster_status()
-        assert isinstance(caught.value.last, ApiError)
+        assert isinstance(caught.value.__cause__, ApiError)
         assert caught.value.retryable
 
 
@@ -115,7 +115,7 @@ async def test_watch_goes_on_where_it_was_when_its_server_dies() -> None:
 
 
 async def test_the_synchronous_client_is_its_twin() -> None:
-    async with fake_servers() as (cluster, servers):
+    async with fake_servers() as (_cluster, servers):
 
         def use() -> list[str]:
             with Client(servers[0].url) as client:

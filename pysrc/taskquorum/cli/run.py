@@ -114,7 +114,7 @@ def dev(
 
 def demo(
     folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Default: this Python's own library.")] = None,
-    files: Annotated[int, typer.Option(min=8, max=4_000, help="At most so many files.")] = 400,
+    files: Annotated[int, typer.Option(min=8, max=4_000, help="At most so many files.")] = 600,
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
     data_dir: Annotated[Path | None, typer.Option(help="Where nodes keep data and logs; implies --keep.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep data and logs.")] = False,
