@@ -343,6 +343,23 @@ impl Machine {
         Ok(sum.to_bytes())
     }
 
+    /// The first part of memory that is not the same in two machines. Equal machines go on equally:
+    /// what a restart, a snapshot and a replay must show.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let parts = [
+            ("meta", self.meta == other.meta),
+            ("hash", self.hash == other.hash),
+            ("tasks", self.tasks == other.tasks),
+            ("agents", self.agents == other.agents),
+            ("members", self.members == other.members),
+            ("sessions", self.sessions == other.sessions),
+            ("timers", self.timers == other.timers),
+            ("dependents", self.dependents == other.dependents),
+            ("children", self.children == other.children),
+        ];
+        parts.into_iter().find(|(_, same)| !same).map(|(part, _)| part)
+    }
+
     pub fn meta(&self) -> &MetaRow {
         &self.meta
     }
