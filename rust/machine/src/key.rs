@@ -22,7 +22,11 @@ fn check(condition: Option<&KeyCondition>, found: Option<&KeyRow>) -> Step {
     if holds {
         return Ok(());
     }
-    let detail = if found.is_some() { "the key has another revision" } else { "the key does not exist" };
+    let detail = match (condition, found) {
+        (_, None) => "the key does not exist",
+        (Some(KeyCondition::Absent(_)), Some(_)) => "the key exists",
+        (_, Some(_)) => "the key has another revision",
+    };
     let refused = Outcome::refused(Refusal::PreconditionFailed, "", detail);
     Err(crate::tx::Stop::Refused(Box::new(with_row(refused, found.unwrap_or(&KeyRow::default())))))
 }
