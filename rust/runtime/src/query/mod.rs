@@ -23,6 +23,7 @@ mod testing;
 use codec::frame::DecodeError;
 use codec::row::{self, AgentRow, BlobKind, Cf, MetaRow, ReadError, StateRead, TaskRow};
 use codec::{Message, TaskId};
+use store::StoreError;
 
 pub use agent::{AgentQuery, agent, agent_epoch, agents, status_name as agent_status_name};
 pub use assignments::{Assignments, Held, assignments, held};
@@ -31,7 +32,7 @@ pub use graph::task_graph;
 pub use json::rfc3339;
 pub use key::{KeyAnswer, key};
 pub use list::{Page, TaskQuery, tasks};
-pub use raft_log::log_row;
+pub use raft_log::{LogRows, log_rows};
 pub use result::{TaskResult, task_result};
 pub use status::status;
 pub use task::{task, task_events, task_logs, task_status};
@@ -65,6 +66,8 @@ pub enum QueryError {
     /// A stored row cannot be decoded: the store is damaged or of a newer release.
     #[error("a stored row cannot be read: {0}")]
     Row(#[from] DecodeError),
+    #[error(transparent)]
+    Log(StoreError),
     /// The query or its cursor is none of ours.
     #[error("{0}")]
     Query(String),

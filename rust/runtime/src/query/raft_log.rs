@@ -4,13 +4,46 @@ use codec::EntryPayload;
 use codec::frame::{Frame, FrameKind};
 use codec::log::{EntryKind, LogEntry};
 
+use store::{LogReader, StoreError};
+
 use super::json::{self, Object};
-use super::{Result, commands};
+use super::{QueryError, Result, commands, limits};
+
+/// A piece of the log.
+#[derive(Debug)]
+pub struct LogRows {
+    /// Oldest index that can be read.
+    pub first: u64,
+    /// Newest index known to be committed.
+    pub committed: u64,
+    /// One JSON object an entry, ascending, without a gap.
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// Entries from `from_index` on, of at most `limit` and [`limits::PAGE_BYTES_MAX`]. `base` is the last
+/// index that is no longer in the log, `last` the newest. An index before the log begins gives no rows:
+/// the caller compares it with [`LogRows::first`].
+pub fn log_rows(reader: &dyn LogReader, base: u64, last: u64, committed: u64, from_index: u64, limit: usize) -> Result<LogRows> {
+    let limit = limit.clamp(1, limits::PAGE_ITEMS_MAX) as u64;
+    let (low, high) = (from_index, last.saturating_add(1).min(from_index.saturating_add(limit)));
+    let mut answer = LogRows { first: base + 1, committed, rows: Vec::new() };
+    if low <= base || low >= high {
+        return Ok(answer);
+    }
+    let entries = match reader.entries(low, high, limits::PAGE_BYTES_MAX as u64) {
+        Ok(entries) => entries,
+        // The newest entries are not on this disk yet, or compaction was quicker: the caller asks again.
+        Err(StoreError::Unavailable { .. } | StoreError::Compacted { .. }) => Vec::new(),
+        Err(error) => return Err(QueryError::Log(error)),
+    };
+    answer.rows = entries.iter().map(|entry| log_row(entry, committed)).collect::<Result<_>>()?;
+    Ok(answer)
+}
 
 /// `{log_index, term, command_type, command_data, committed, timestamp}`. An entry of one command has
 /// that command's name and fields; of several, `batch` and `{"commands": [{type, data}]}`; of none,
 /// `no_op` (a new leader's first) or `configuration`.
-pub fn log_row(entry: &LogEntry, committed_index: u64) -> Result<Vec<u8>> {
+fn log_row(entry: &LogEntry, committed_index: u64) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(128 + entry.data.len());
     let mut object = Object::new(&mut out);
     object.number("log_index", entry.index);
@@ -93,6 +126,31 @@ mod tests {
         let entry = LogEntry { index: 1, term: 1, kind: EntryKind::Normal, data: Default::default() };
         let row = parsed(&log_row(&entry, 0).expect("row"));
         assert_eq!((&row["command_type"], &row["timestamp"]), (&json!("no_op"), &json!(null)));
+    }
+
+    /// A log with entries 3 and 4 on disk.
+    struct Disk;
+
+    impl LogReader for Disk {
+        fn entries(&self, low: u64, high: u64, _: u64) -> std::result::Result<Vec<LogEntry>, StoreError> {
+            if high > 5 {
+                return Err(StoreError::Unavailable { high, last: 4 });
+            }
+            Ok((low..high).map(|index| LogEntry { index, term: 1, kind: EntryKind::Normal, data: Default::default() }).collect())
+        }
+    }
+
+    /// Scenario: base 2, entries 3 and 4 → reads are cut to what is there; before the base there is nothing.
+    #[test]
+    fn the_log_is_read_within_its_bounds() {
+        let read = |last, from, limit| log_rows(&Disk, 2, last, 3, from, limit).expect("read");
+        let indexes = |rows: &LogRows| rows.rows.iter().map(|row| parsed(row)["log_index"].as_u64()).collect::<Vec<_>>();
+        assert_eq!(indexes(&read(4, 3, 100)), [Some(3), Some(4)]);
+        assert_eq!(indexes(&read(4, 3, 1)), [Some(3)]);
+        for (last, from) in [(4, 5), (4, 2), (4, 0), (9, 3)] {
+            let rows = read(last, from, 100);
+            assert_eq!((rows.first, rows.committed, indexes(&rows)), (3, 3, vec![]), "from {from} with last {last}");
+        }
     }
 
     /// Every kind of command, with as many fields set as have a shape of their own, is valid JSON.

@@ -1,0 +1,256 @@
+//! The `Node` class: one method for each call of `_native.pyi`.
+
+use std::time::Duration;
+
+use codec::row::StateRead;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use runtime::query::{self, AgentQuery, Page, TaskQuery};
+use runtime::{Config, Handle, Service};
+
+use crate::convert::{busy, bytes, bytes_or_none, failed, invalid, notice, query_error, released, task_id};
+use crate::policy::{PolicyBatch, assignments};
+use crate::wire;
+
+/// (revision, JSON or `None`)
+type Found<'py> = (u64, Option<Bound<'py, PyBytes>>);
+/// (revision, JSON array, next cursor, count)
+type Listed<'py> = (u64, Bound<'py, PyBytes>, Option<String>, Option<u64>);
+
+/// One node: consensus, log, state machine and transport, on threads of their own.
+#[pyclass(frozen, module = "taskquorum._native")]
+pub struct Node {
+    service: Service,
+    handle: Handle,
+}
+
+impl Node {
+    /// Reads from a view of one moment, without the GIL; the revision is the view's.
+    fn read<T: Send>(&self, py: Python<'_>, read: impl FnOnce(&dyn StateRead) -> query::Result<T> + Send) -> PyResult<(u64, T)> {
+        released(py, || {
+            let state = self.handle.state();
+            let rows = state.view();
+            Ok((query::revision(&*rows)?, read(&*rows)?))
+        })
+        .map_err(query_error)
+    }
+
+    fn found<'py>(
+        &self,
+        py: Python<'py>,
+        read: impl FnOnce(&dyn StateRead) -> query::Result<Option<Vec<u8>>> + Send,
+    ) -> PyResult<Found<'py>> {
+        let (revision, json) = self.read(py, read)?;
+        Ok((revision, bytes_or_none(py, json)))
+    }
+
+    fn listed<'py>(
+        &self,
+        py: Python<'py>,
+        read: impl FnOnce(&dyn StateRead) -> query::Result<Page> + Send,
+    ) -> PyResult<Listed<'py>> {
+        let (revision, page) = self.read(py, read)?;
+        Ok((revision, bytes(py, &page.items), page.next_cursor, page.count))
+    }
+}
+
+#[pymethods]
+impl Node {
+    #[new]
+    fn new(py: Python<'_>, config: &[u8]) -> PyResult<Self> {
+        let config: Config = serde_json::from_slice(config).map_err(|error| failed(format!("configuration: {error}")))?;
+        let service = released(py, || Service::open(config)).map_err(failed)?;
+        let handle = service.handle();
+        Ok(Self { service, handle })
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        released(py, || self.service.start()).map_err(failed)
+    }
+
+    fn stop(&self, py: Python<'_>, timeout_ms: u64) -> bool {
+        released(py, || self.service.stop(Duration::from_millis(timeout_ms)))
+    }
+
+    #[getter]
+    fn node_id(&self) -> &str {
+        self.handle.node_id()
+    }
+
+    #[getter]
+    fn raft_address(&self) -> String {
+        self.handle.raft_address()
+    }
+
+    // ---- completions ---------------------------------------------------------------------------
+
+    fn notify_fd(&self) -> i32 {
+        self.handle.ring().notify_fd()
+    }
+
+    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let taken = self.handle.ring().drain(limit);
+        let notices = taken.into_iter().map(|taken| notice(py, taken)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, notices)
+    }
+
+    fn propose(&self, py: Python<'_>, commands: &[u8], timeout_ms: u64) -> PyResult<u64> {
+        let bodies = released(py, || wire::commands(commands)).map_err(invalid)?;
+        self.handle.propose(bodies, Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    fn read_index(&self, timeout_ms: u64) -> PyResult<u64> {
+        self.handle.read_index(Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the tuple is the Python signature")]
+    fn beat(&self, beats: Vec<(String, u64, Option<(u16, u16, u16)>)>, timeout_ms: u64) -> PyResult<u64> {
+        let beats = beats.into_iter().map(|(agent, epoch, load)| (agent, epoch, load.map(<[u16; 3]>::from))).collect();
+        self.handle.beat(beats, Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    fn transfer_leader(&self, to: Option<String>, timeout_ms: u64) -> PyResult<u64> {
+        self.handle.transfer_leader(to, Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    fn snapshot(&self, timeout_ms: u64) -> PyResult<u64> {
+        self.handle.snapshot(Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    // ---- interest ------------------------------------------------------------------------------
+
+    fn watch_task(&self, task_id: &[u8], watch: bool) -> PyResult<()> {
+        let task = self::task_id(task_id)?;
+        if self.handle.interest().watch_task(task, watch) { Ok(()) } else { Err(busy("too many tasks are watched")) }
+    }
+
+    fn watch_agent(&self, agent_id: &str, watch: bool) -> PyResult<()> {
+        if self.handle.interest().watch_agent(agent_id, watch) { Ok(()) } else { Err(busy("too many agents are watched")) }
+    }
+
+    fn watch_events(&self, watch: bool) {
+        self.handle.interest().watch_events(watch);
+    }
+
+    // ---- reads ---------------------------------------------------------------------------------
+
+    fn task<'py>(&self, py: Python<'py>, task_id: &[u8], children: bool, events: bool) -> PyResult<Found<'py>> {
+        let id = self::task_id(task_id)?;
+        self.found(py, |rows| query::task(rows, id, children, events))
+    }
+
+    fn tasks<'py>(&self, py: Python<'py>, query: &[u8]) -> PyResult<Listed<'py>> {
+        let query: TaskQuery = serde_json::from_slice(query).map_err(invalid)?;
+        self.listed(py, |rows| query::tasks(rows, &query))
+    }
+
+    fn task_result<'py>(&self, py: Python<'py>, task_id: &[u8]) -> PyResult<(u64, i32, Option<Bound<'py, PyBytes>>)> {
+        let id = self::task_id(task_id)?;
+        let (revision, result) = self.read(py, |rows| query::task_result(rows, id))?;
+        Ok((revision, result.status.map_or(-1, |status| status as i32), bytes_or_none(py, result.json)))
+    }
+
+    fn task_events<'py>(&self, py: Python<'py>, task_id: &[u8]) -> PyResult<Found<'py>> {
+        let id = self::task_id(task_id)?;
+        self.found(py, |rows| query::task_events(rows, id))
+    }
+
+    fn task_logs<'py>(&self, py: Python<'py>, task_id: &[u8], attempt: u32) -> PyResult<Found<'py>> {
+        let id = self::task_id(task_id)?;
+        self.found(py, |rows| query::task_logs(rows, id, attempt))
+    }
+
+    fn task_graph<'py>(&self, py: Python<'py>, task_id: &[u8]) -> PyResult<Found<'py>> {
+        let id = self::task_id(task_id)?;
+        self.found(py, |rows| query::task_graph(rows, id))
+    }
+
+    fn task_status(&self, py: Python<'_>, task_id: &[u8]) -> PyResult<(u64, i32, u32)> {
+        let id = self::task_id(task_id)?;
+        let (revision, found) = self.read(py, |rows| query::task_status(rows, id))?;
+        let (status, epoch) = found.map_or((-1, 0), |(status, epoch)| (status as i32, epoch));
+        Ok((revision, status, epoch))
+    }
+
+    fn agent<'py>(&self, py: Python<'py>, agent_id: &str) -> PyResult<Found<'py>> {
+        self.found(py, |rows| query::agent(rows, agent_id))
+    }
+
+    fn agents<'py>(&self, py: Python<'py>, query: &[u8]) -> PyResult<Listed<'py>> {
+        let query: AgentQuery = serde_json::from_slice(query).map_err(invalid)?;
+        self.listed(py, |rows| query::agents(rows, &query))
+    }
+
+    fn agent_epoch(&self, py: Python<'_>, agent_id: &str) -> PyResult<(u64, u64, i32)> {
+        let (revision, found) = self.read(py, |rows| query::agent_epoch(rows, agent_id))?;
+        let (epoch, status) = found.map_or((0, -1), |(epoch, status)| (epoch, status as i32));
+        Ok((revision, epoch, status))
+    }
+
+    fn assignments<'py>(
+        &self,
+        py: Python<'py>,
+        agent_id: &str,
+        held: &[u8],
+        limit: usize,
+    ) -> PyResult<(u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let held = query::held(held).map_err(query_error)?;
+        let (revision, answer) = self.read(py, |rows| query::assignments(rows, agent_id, &held, limit))?;
+        Ok((revision, bytes(py, &answer.assignments), bytes(py, &answer.commands)))
+    }
+
+    fn key<'py>(&self, py: Python<'py>, tenant: &str, key: &str) -> PyResult<(u64, Option<Bound<'py, PyBytes>>, u64)> {
+        let (revision, found) = self.read(py, |rows| query::key(rows, tenant, key))?;
+        let key_revision = found.as_ref().map_or(0, |answer| answer.revision);
+        Ok((revision, bytes_or_none(py, found.map(|answer| answer.json)), key_revision))
+    }
+
+    #[expect(clippy::type_complexity, reason = "the tuple is the Python signature")]
+    fn events<'py>(
+        &self,
+        py: Python<'py>,
+        from_revision: u64,
+        limit: usize,
+    ) -> PyResult<(u64, u64, Vec<(u64, Bound<'py, PyBytes>)>)> {
+        let (_, events) = self.read(py, |rows| query::events(rows, from_revision, limit))?;
+        let rows = events.rows.iter().map(|(revision, json)| (*revision, bytes(py, json))).collect();
+        Ok((events.newest, events.oldest, rows))
+    }
+
+    fn raft_log<'py>(&self, py: Python<'py>, from_index: u64, limit: usize) -> PyResult<(u64, u64, Vec<Bound<'py, PyBytes>>)> {
+        let rows = released(py, || {
+            let view = self.handle.view();
+            query::log_rows(&*self.handle.log(), view.base_index, view.last_index, view.commit_index, from_index, limit)
+        })
+        .map_err(query_error)?;
+        Ok((rows.first, rows.committed, rows.rows.iter().map(|row| bytes(py, row)).collect()))
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (_, json) = self.read(py, |rows| query::status(rows, &self.handle.view(), env!("CARGO_PKG_VERSION")))?;
+        Ok(bytes(py, &json))
+    }
+
+    fn counters<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        bytes(py, &released(py, || self.handle.counters()))
+    }
+
+    // ---- policy --------------------------------------------------------------------------------
+
+    fn policy_wait(&self, py: Python<'_>, timeout_ms: u64) -> Option<PolicyBatch> {
+        released(py, || self.handle.feed().wait(Duration::from_millis(timeout_ms))).map(PolicyBatch::from)
+    }
+
+    fn policy_assign(
+        &self,
+        term: u64,
+        task_ids: &[u8],
+        epochs: &[u8],
+        agents: &[u8],
+        agent_epochs: &[u8],
+        terms: &[u8],
+    ) -> PyResult<()> {
+        let items = assignments(self.handle.feed(), task_ids, epochs, agents, agent_epochs, terms)?;
+        self.handle.assign(term, items).map_err(busy)
+    }
+}
