@@ -54,10 +54,12 @@ pub(super) fn state(log_path: &Path, state_path: &Path, log: &OpenedLog, meta: O
     let base_index = log.base.as_ref().map_or(0, |b| b.index);
     let cluster_id = log.identity.as_ref().map_or(0, |i| i.cluster_id);
     let Some(meta) = meta else {
-        let can_be_rebuilt = base_index == 0 && (log.last.index == 0 || has_bootstrap(log));
-        return match can_be_rebuilt {
+        return match can_be_rebuilt(log) {
             true => Ok(0),
-            false => Err(StoreError::damaged(state_path, format!("it is empty, but the log begins after {base_index}"))),
+            false => Err(StoreError::damaged(
+                state_path,
+                format!("it has no rows, but the log holds entries {} to {}", base_index + 1, log.last.index),
+            )),
         };
     };
     if log.identity.is_none() {
@@ -79,6 +81,10 @@ pub(super) fn state(log_path: &Path, state_path: &Path, log: &OpenedLog, meta: O
     Ok(applied)
 }
 
-fn has_bootstrap(log: &OpenedLog) -> bool {
-    log.identity.as_ref().is_some_and(|i| i.bootstrap.is_some())
+/// Whether the log alone can bring the state back: nothing was applied yet, or everything since
+/// the first configuration is still in the log.
+pub(super) fn can_be_rebuilt(log: &OpenedLog) -> bool {
+    let from_the_start = log.base.as_ref().is_none_or(|b| b.index == 0);
+    let has_bootstrap = log.identity.as_ref().is_some_and(|i| i.bootstrap.is_some());
+    from_the_start && (log.last.index == 0 || has_bootstrap)
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use codec::log::{HardState, LogBase};
+use codec::log::LogBase;
 
 use super::log::{self, OpenedLog};
 use super::witness::WitnessFile;
@@ -52,54 +52,60 @@ impl DataDirectory {
         options.validate()?;
         files::make_directory(path)?;
         let directory = Self { path: path.to_owned(), options: options.clone(), _lock: lock(path)? };
-        let mut report = OpenReport::default();
+        let mut report = OpenReport { created: directory.make_log(node_id)?, ..OpenReport::default() };
+        let witness = WitnessFile::load(&directory.path.join(keys::WITNESS_FILE))?;
         let log_path = directory.path.join(keys::LOG_DIR);
-        let (opened, base, witness) = directory.open_log(node_id, &log_path, &mut report)?;
-        let state_path = directory.path.join(&base.state_dir);
-        let rebuildable = base.index == 0 && !state_path.join("CURRENT").exists();
+
+        let found = OpenedLog::examine(&log_path, options, Some(witness.position().index))?;
+        checks::owner(path, node_id, &found)?;
+        checks::witness(&log_path, &witness, &found)?;
+        let Some(base) = found.base.clone() else {
+            return Err(StoreError::damaged(log_path, "the base record is missing"));
+        };
+        let state_path = path.join(&base.state_dir);
+        let rebuildable = checks::can_be_rebuilt(&found) && !state_path.join("CURRENT").exists();
         let state = Arc::new(RocksState::open(&state_path, options, rebuildable)?);
         let meta = meta_of(state.as_ref()).map_err(|e| StoreError::damaged(&state_path, e.to_string()))?;
-        let applied = checks::state(&log_path, &state_path, &opened, meta.as_ref())?;
-        let mut log = opened.into_log(base, witness);
+        let applied = checks::state(&log_path, &state_path, &found, meta.as_ref())?;
+        let last = found.last;
+        drop(found);
+
+        let opened = OpenedLog::open(&log_path, options, false)?;
+        if opened.last != last {
+            let what = format!("it ended with entry {} and then with entry {}", last.index, opened.last.index);
+            return Err(StoreError::damaged(log_path, what));
+        }
+        let mut log = opened.into_log(witness);
         report.raised_commit = log.raise_commit(applied)?.map(|from| (from, applied));
-        report.removed = directory.remove_unnamed(&[state_dir_of(&log)])?;
+        report.removed = directory.remove_unnamed(&[base.state_dir])?;
         Ok(Opened { log, state, directory, report })
     }
 
-    fn open_log(
-        &self,
-        node_id: &str,
-        log_path: &Path,
-        report: &mut OpenReport,
-    ) -> Result<(OpenedLog, LogBase, WitnessFile), StoreError> {
+    /// Makes the log of an empty directory, or finishes making one; true if it did. The witness
+    /// comes last: without it, only a log that holds nothing may go on.
+    fn make_log(&self, node_id: &str) -> Result<bool, StoreError> {
         let witness_path = self.path.join(keys::WITNESS_FILE);
-        let witness = match witness_path.exists() {
-            true => Some(WitnessFile::load(&witness_path)?),
-            false => None,
-        };
-        let exists = log_path.join("CURRENT").exists();
-        if !exists && (witness.is_some() || self.has_state()?) {
+        let log_path = self.path.join(keys::LOG_DIR);
+        let (has_witness, has_log) = (witness_path.exists(), log_path.join("CURRENT").exists());
+        if !has_log && (has_witness || self.has_state()?) {
             return Err(StoreError::damaged(log_path, "the log is not there, but the directory was in use"));
         }
-        // The witness is made last: without it, only a log that holds nothing yet may be finished.
-        let mut log = OpenedLog::open(log_path, &self.options, witness.is_none(), witness.as_ref().map(|w| w.position().index))?;
-        checks::owner(&self.path, node_id, &log)?;
-        if let Some(witness) = witness {
-            checks::witness(log_path, &witness, &log)?;
-            let Some(base) = log.base.clone() else {
-                return Err(StoreError::damaged(log_path, "the base record is missing"));
-            };
-            return Ok((log, base, witness));
+        if has_witness {
+            return Ok(false);
         }
-        if log.identity.is_some() || log.last.index > 0 || log.hard_state != HardState::default() {
-            return Err(StoreError::damaged(&witness_path, "the witness file is missing, but the log is not new"));
+        if has_log {
+            let found = OpenedLog::examine(&log_path, &self.options, None)?;
+            checks::owner(&self.path, node_id, &found)?;
+            if !found.is_new() || self.has_state()? {
+                return Err(StoreError::damaged(&witness_path, "the witness file is missing, but the log is not new"));
+            }
         }
+        let opened = OpenedLog::open(&log_path, &self.options, true)?;
         let base = LogBase { state_dir: keys::state_dir(1), ..LogBase::default() };
-        log::write_first_base(&log.files, &base)?;
-        log.base = Some(base.clone());
-        let witness = WitnessFile::create(&self.path, &witness_path, Position::default(), &log.hard_state)?;
-        report.created = true;
-        Ok((log, base, witness))
+        log::write_first_base(&opened.files, &base)?;
+        files::sync_directory(&self.path)?;
+        WitnessFile::create(&self.path, &witness_path, Position::default(), &opened.hard_state)?;
+        Ok(true)
     }
 
     fn has_state(&self) -> Result<bool, StoreError> {
@@ -158,10 +164,6 @@ impl DataDirectory {
         }
         Ok(())
     }
-}
-
-fn state_dir_of(log: &RocksLog) -> String {
-    crate::LogStore::base(log).state_dir.clone()
 }
 
 /// Takes the directory for this process; the lock goes with the process, whatever happens to it.

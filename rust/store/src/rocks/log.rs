@@ -33,7 +33,7 @@ pub struct RocksLog {
 
 /// What was found in the log database, verified from the base to the end.
 pub(super) struct OpenedLog {
-    pub files: Arc<LogFiles>,
+    pub files: LogFiles,
     pub identity: Option<Identity>,
     /// `None` in a database that was never finished being made.
     pub base: Option<LogBase>,
@@ -44,11 +44,23 @@ pub(super) struct OpenedLog {
 }
 
 impl OpenedLog {
-    /// Opens the database and reads the whole log: it is as long as one flush interval of the state.
-    pub fn open(path: &Path, options: &RocksOptions, create: bool, witness: Option<u64>) -> Result<Self, StoreError> {
+    /// Reads the whole log (it is as long as one flush interval of the state) without changing a
+    /// file: a recovery for writing would delete the WAL files behind a bad record.
+    pub fn examine(path: &Path, options: &RocksOptions, witness: Option<u64>) -> Result<Self, StoreError> {
         let cache = options.cache();
-        let db = DB::open_cf_descriptors(&options.log_database(create), path, options.log_families(&cache))
-            .map_err(|e| record::unreadable(path, e))?;
+        let families = options.log_families(&cache);
+        let db = DB::open_cf_descriptors_read_only(&options.log_database(false), path, families, false);
+        Self::read(db.map_err(|e| record::unreadable(path, e))?, witness)
+    }
+
+    /// Opens the database for writing, makes it if it is not there, and reads the whole log.
+    pub fn open(path: &Path, options: &RocksOptions, create: bool) -> Result<Self, StoreError> {
+        let cache = options.cache();
+        let db = DB::open_cf_descriptors(&options.log_database(create), path, options.log_families(&cache));
+        Self::read(db.map_err(|e| record::unreadable(path, e))?, None)
+    }
+
+    fn read(db: DB, witness: Option<u64>) -> Result<Self, StoreError> {
         let identity = record::read_meta(&db, keys::IDENTITY, FrameKind::Identity)?;
         let hard_state = record::read_meta(&db, keys::HARD_STATE, FrameKind::HardState)?.unwrap_or_default();
         let base: Option<LogBase> = record::read_meta(&db, keys::BASE, FrameKind::LogBase)?;
@@ -57,7 +69,8 @@ impl OpenedLog {
         let mut first = db.raw_iterator_cf(family(&db, keys::ENTRIES));
         first.seek_to_first();
         if let Some(index) = first.key().and_then(keys::entry_index).filter(|index| *index <= last.index) {
-            return Err(StoreError::damaged(path, format!("entry {index} lies at or below the log's base {}", last.index)));
+            let what = format!("entry {index} lies at or below the log's base {}", last.index);
+            return Err(StoreError::damaged(db.path(), what));
         }
         drop(first);
         record::walk(&db, scan_options(), last, |_, position| {
@@ -67,20 +80,29 @@ impl OpenedLog {
             }
             true
         })?;
-        Ok(Self { files: Arc::new(LogFiles { db }), identity, base, hard_state, last, at_witness })
+        Ok(Self { files: LogFiles { db }, identity, base, hard_state, last, at_witness })
     }
 
-    pub fn into_log(self, base: LogBase, witness: WitnessFile) -> RocksLog {
+    /// The log for use.
+    ///
+    /// # Panics
+    /// If the base is missing: the caller has checked or written it.
+    pub fn into_log(self, witness: WitnessFile) -> RocksLog {
         RocksLog {
-            files: self.files,
+            files: Arc::new(self.files),
             identity: self.identity,
-            base,
+            base: self.base.expect("a log in use has a base"),
             hard_state: self.hard_state,
             last: self.last,
             witness,
             behind_since: None,
             poisoned: None,
         }
+    }
+
+    /// Whether nothing has ever been saved in it.
+    pub fn is_new(&self) -> bool {
+        self.identity.is_none() && self.last.index == 0 && self.hard_state == HardState::default()
     }
 }
 

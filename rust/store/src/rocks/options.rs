@@ -66,7 +66,7 @@ impl RocksOptions {
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         options.set_recycle_log_file_num(2);
         // The hard state's column family hardly grows: without this bound it would pin old WALs.
-        options.set_max_total_wal_size(4 * self.log_write_buffer_bytes as u64);
+        options.set_max_total_wal_size(2 * self.log_write_buffer_bytes as u64);
         options
     }
 
