@@ -51,12 +51,6 @@ struct Incoming {
     state_dir: String,
 }
 
-struct Installing {
-    number: u64,
-    index: u64,
-    incoming: Option<Incoming>,
-}
-
 pub struct Driver {
     pub(crate) config: Config,
     identity: Identity,
@@ -86,7 +80,7 @@ pub struct Driver {
     transfers: Vec<(Token, u64, Micros)>,
     snapshot_tokens: Vec<Token>,
     offers: Vec<Incoming>,
-    installing: Option<Installing>,
+    installing: Option<Incoming>,
     told_leader: (u64, u64),
     elections: u64,
     leader_changes: u64,
@@ -502,7 +496,7 @@ impl Driver {
         let index = installed.report.index;
         self.keeping.installed(index);
         self.loaded(installed);
-        if let Some(Installing { incoming: Some(incoming), .. }) = self.installing.take() {
+        if let Some(incoming) = self.installing.take() {
             self.effects.push(Effect::AnswerSnapshot {
                 to: incoming.from,
                 transfer: incoming.transfer,
@@ -608,7 +602,7 @@ impl Driver {
             let base = LogBase { index: meta.index, term: meta.term, chain: 0, state_dir };
             let hard_state = round.hard_state.clone().unwrap_or_default();
             self.effects.push(Effect::InstallSnapshot { number: round.persist, base, hard_state });
-            self.installing = Some(Installing { number: round.persist, index: meta.index, incoming });
+            self.installing = incoming;
             if !round.entries.is_empty() {
                 self.effects.push(Effect::Persist { number: round.persist, entries: round.entries, hard_state: None });
             }
@@ -847,8 +841,8 @@ impl Driver {
         views
     }
 
-    /// Number of the install that is under way, for the runtime's order of work.
-    pub fn installing(&self) -> Option<(u64, u64)> {
-        self.installing.as_ref().map(|i| (i.number, i.index))
+    /// Number of this process's session.
+    pub fn session(&self) -> u64 {
+        self.sessions.session()
     }
 }

@@ -130,6 +130,27 @@ fn a_restarted_node_comes_back_with_its_log_and_catches_up() {
 }
 
 #[test]
+fn a_node_that_fell_behind_the_log_gets_a_snapshot_and_answers_its_callers() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let other = (1..=3).find(|id| *id != leader).expect("three nodes");
+    cluster.propose(other, 1, vec![put("a")]);
+    cluster.until(5, "an answer", |c| c.hosts[&other].proposals.contains_key(&1));
+    cluster.down.insert(other);
+    for token in 100..200 {
+        cluster.propose(leader, token, vec![put("b")]);
+    }
+    cluster.until(40, "a flush and a cut", |c| c.hosts[&leader].base.index > 50);
+    cluster.down.remove(&other);
+    cluster.propose(other, 2, vec![put("c")]);
+    cluster.until(10, "an answer after the install", |c| c.hosts[&other].proposals.contains_key(&2));
+    assert_eq!(cluster.hosts[&other].proposals[&2].0, ProposalEnd::Applied);
+    assert_eq!(cluster.hosts[&other].installs, 1);
+    let hash = |c: &Cluster, id: u64| c.hosts[&id].apply.as_ref().map(|a| (a.machine().applied_index(), a.machine().hash()));
+    cluster.until(5, "equal hashes", |c| hash(c, leader) == hash(c, other));
+}
+
+#[test]
 fn a_single_node_leads_at_once() {
     let mut cluster = Cluster::new(1);
     cluster.elect();

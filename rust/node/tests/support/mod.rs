@@ -10,7 +10,7 @@ use codec::row::{Cf, ReadError, StateRead};
 use machine::{Machine, RetentionLimits};
 use node::{ApplyDriver, Config, Driver, Effect, Event, ProposalEnd, Start, Token};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rows(pub BTreeMap<(Cf, Vec<u8>), Vec<u8>>);
 
 impl StateRead for Rows {
@@ -36,7 +36,12 @@ pub struct Host {
     pub rows: Rows,
     pub identity: Identity,
     pub hard_state: HardState,
+    pub base: LogBase,
     pub log: Vec<LogEntry>,
+    /// The newest checkpoint, and a received one that waits for its install.
+    pub checkpoint: Option<Rows>,
+    pub received: Option<Rows>,
+    pub installs: u32,
     pub proposals: BTreeMap<Token, (ProposalEnd, Vec<Outcome>)>,
     pub reads: BTreeMap<Token, bool>,
     pub beats: Vec<codec::peer::BeatAnswer>,
@@ -56,6 +61,7 @@ const WALL_US: u64 = 1_700_000_000_000_000;
 
 pub fn config(raft_id: u64, names: &[u64], incarnation: u64) -> Config {
     let mut config = Config::new(format!("n{raft_id}"), incarnation);
+    config.keep_entries = 20;
     config.expected_nodes = names.iter().map(|id| (format!("n{id}"), format!("n{id}:1"))).collect();
     config
 }
@@ -80,13 +86,13 @@ impl Cluster {
     }
 
     fn start(&mut self, raft_id: u64, config: Config, identity: Identity, before: Option<Host>) {
-        let (rows, hard_state, log) = before.map_or_else(Default::default, |h| (h.rows, h.hard_state, h.log));
+        let (rows, hard_state, base, log) = before.map_or_else(Default::default, |h| (h.rows, h.hard_state, h.base, h.log));
         let apply = (identity.cluster_id != 0)
             .then(|| ApplyDriver::load(&rows, config.incarnation, RetentionLimits::default()).expect("rows load"));
         let start = Start {
             identity: identity.clone(),
             hard_state: hard_state.clone(),
-            base: LogBase::default(),
+            base: base.clone(),
             entries: log.clone(),
             configuration: apply.as_ref().map(|a| a.machine().configuration()).unwrap_or_default(),
             loaded: apply.as_ref().map(ApplyDriver::loaded_report),
@@ -100,7 +106,11 @@ impl Cluster {
             rows,
             identity,
             hard_state,
+            base,
             log,
+            checkpoint: None,
+            received: None,
+            installs: 0,
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             beats: Vec::new(),
@@ -197,6 +207,45 @@ impl Cluster {
                 let applied_index = host.apply.as_ref().map_or(0, |a| a.machine().applied_index());
                 host.driver.step(Event::Flushed { applied_index });
             }
+            Effect::Truncate { base_index } => {
+                let cut = host.log.iter().find(|e| e.index == base_index).expect("cut inside the log");
+                host.base = LogBase { index: base_index, term: cut.term, ..LogBase::default() };
+                host.log.retain(|e| e.index > base_index);
+            }
+            Effect::FetchEntries { fetch, low, high, .. } => {
+                let entries = host.log.iter().filter(|e| (low..high).contains(&e.index)).cloned().collect();
+                host.driver.step(Event::EntriesFetched { fetch, entries });
+            }
+            Effect::MakeSnapshot => {
+                host.checkpoint = Some(host.rows.clone());
+                let machine = host.apply.as_ref().expect("a machine").machine();
+                let (index, term) = (machine.applied_index(), machine.applied_term());
+                let configuration = machine.configuration();
+                host.driver.step(Event::SnapshotMade { index, term, configuration });
+            }
+            Effect::SendSnapshot { to, raft_message } => {
+                let rows = host.checkpoint.clone();
+                let lost = self.down.contains(&to) || self.cut.contains(&(at, to));
+                if lost {
+                    host.driver.step(Event::SnapshotSent { to, installed: false });
+                } else if let Some(receiver) = self.hosts.get_mut(&to) {
+                    receiver.received = rows;
+                    self.step(to, Event::SnapshotReceived { from: at, transfer: 1, state_dir: "state-2".into(), raft_message });
+                }
+            }
+            Effect::InstallSnapshot { number, base, hard_state } => {
+                host.rows = host.received.take().expect("a received snapshot");
+                host.base = base;
+                host.hard_state = hard_state;
+                host.log.clear();
+                host.installs += 1;
+                let session = host.driver.session();
+                host.apply = Some(ApplyDriver::load(&host.rows, session, RetentionLimits::default()).expect("rows load"));
+                let report = host.apply.as_ref().expect("just made").loaded_report();
+                host.driver.step(Event::Persisted { number });
+                host.driver.step(Event::SnapshotInstalled(report));
+            }
+            Effect::AnswerSnapshot { to, installed, .. } => self.step(to, Event::SnapshotSent { to: at, installed }),
             Effect::LeaderChanged { .. } | Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}
             other => panic!("not expected here: {other:?}"),
         }
