@@ -19,11 +19,14 @@ struct Disk {
     log: Vec<LogEntry>,
 }
 
+/// Number of a round, and what it asked to persist.
+type Unsynced = (u64, Vec<LogEntry>, Option<HardState>);
+
 #[derive(Default)]
 struct Group {
     members: BTreeMap<u64, Consensus>,
     disks: BTreeMap<u64, Disk>,
-    waiting: BTreeMap<u64, Vec<(u64, Vec<LogEntry>, Option<HardState>)>>,
+    waiting: BTreeMap<u64, Vec<Unsynced>>,
     held: BTreeSet<u64>,
     cut: BTreeSet<(u64, u64)>,
     wire: VecDeque<Message>,
