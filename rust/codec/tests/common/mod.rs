@@ -306,11 +306,13 @@ fn meta_row() -> MetaRow {
     }
 }
 
+type Reader = Box<dyn Fn(&[u8]) -> bool>;
+
 /// A type's name, its bytes as written, and a check that bytes read as the same message.
 pub struct Sample {
     pub name: String,
     pub bytes: Vec<u8>,
-    pub reads_back: Box<dyn Fn(&[u8]) -> bool>,
+    pub reads_back: Reader,
 }
 
 fn row_sample<M: Message + Default + PartialEq + Clone + 'static>(name: &str, message: M) -> Sample {
