@@ -82,7 +82,12 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "0192f3a4b5c67d8e9fa0b1c2d3e4f506", "0192f3a4-b5c6-7d8e-9fa0-b1c2d3e4f50g", "0192f3a4-b5c6-7d8e-9fa0_b1c2d3e4f506"] {
+        for text in [
+            "",
+            "0192f3a4b5c67d8e9fa0b1c2d3e4f506",
+            "0192f3a4-b5c6-7d8e-9fa0-b1c2d3e4f50g",
+            "0192f3a4-b5c6-7d8e-9fa0_b1c2d3e4f506",
+        ] {
             assert_eq!(TaskId::parse(text), None, "{text}");
         }
     }
