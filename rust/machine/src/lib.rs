@@ -33,7 +33,7 @@ mod work;
 
 pub use agent::AgentState;
 pub use hash::HashSum;
-pub use load::LoadError;
+pub use load::{LoadError, LoadPath};
 pub use machine::{Applied, MACHINE_VERSION, Machine};
 pub use retention::RetentionLimits;
 pub use session::SessionLookup;

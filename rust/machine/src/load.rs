@@ -33,7 +33,18 @@ pub enum LoadError {
 const SWEEP_RATIO: u64 = 4;
 const SWEEP_ENDED_MIN: u64 = 100_000;
 
-pub(crate) fn load(rows: &dyn StateRead) -> Result<Machine, LoadError> {
+/// How live tasks are found among the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadPath {
+    /// Whichever reads less.
+    Cheapest,
+    /// Every task row is read, ended ones too.
+    Sweep,
+    /// Through the index by status.
+    Index,
+}
+
+pub(crate) fn load(rows: &dyn StateRead, path: LoadPath) -> Result<Machine, LoadError> {
     let value = rows.get(Cf::Meta, &[])?.ok_or(LoadError::Empty)?;
     let mut meta: MetaRow = decoded(Cf::Meta, &value)?;
     meta.tasks_by_status.resize(Status::ALL.len(), 0);
@@ -53,10 +64,11 @@ pub(crate) fn load(rows: &dyn StateRead) -> Result<Machine, LoadError> {
     each(rows, Cf::Session, |key, value| load_session(&mut machine, key, value))?;
     let ended: u64 = counts(&machine).filter(|(status, _)| status.ended()).map(|(_, count)| count).sum();
     let live: u64 = counts(&machine).filter(|(status, _)| !status.ended()).map(|(_, count)| count).sum();
-    if ended <= live.saturating_mul(SWEEP_RATIO).max(SWEEP_ENDED_MIN) {
-        sweep_tasks(rows, &mut machine)?;
-    } else {
-        look_up_tasks(rows, &mut machine)?;
+    let few_ended = ended <= live.saturating_mul(SWEEP_RATIO).max(SWEEP_ENDED_MIN);
+    match path {
+        LoadPath::Index => look_up_tasks(rows, &mut machine)?,
+        LoadPath::Cheapest if !few_ended => look_up_tasks(rows, &mut machine)?,
+        LoadPath::Cheapest | LoadPath::Sweep => sweep_tasks(rows, &mut machine)?,
     }
     count_agents(&mut machine)?;
     check(&machine)?;

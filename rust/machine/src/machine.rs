@@ -11,15 +11,16 @@ use codec::log::{Bootstrap, ConfState};
 use codec::row::{self, Cf, Change, DrainState, MemberRow, MetaRow, ReadError, SessionOutcomes, StateRead, Status, row_hash};
 use codec::{Command, EntryPayload, Message, Outcome, Refusal, TaskId};
 
+use crate::Signal;
 use crate::agent::AgentState;
 use crate::hash::HashSum;
 use crate::limits::RECENT_HASHES_MAX;
+use crate::load::{LoadError, LoadPath};
 use crate::member::{Member, drain_state};
 use crate::session::{Gate, Session, SessionLookup};
 use crate::task::LiveTask;
 use crate::timers::TimerQueue;
 use crate::tx::{Effects, Pending, Step, Stop, TaskAfter, Tx, View};
-use crate::{Signal, load::LoadError};
 
 /// Version of the behaviour of apply that this release writes into a new cluster.
 pub const MACHINE_VERSION: u32 = 1;
@@ -107,7 +108,15 @@ impl Machine {
     /// # Errors
     /// If the rows cannot be read, or contradict each other or their own counts.
     pub fn load(rows: &dyn StateRead) -> Result<Self, LoadError> {
-        crate::load::load(rows)
+        Self::load_by(rows, LoadPath::Cheapest)
+    }
+
+    /// [`Machine::load`] by a path of the caller's choice; the machine is the same.
+    ///
+    /// # Errors
+    /// As [`Machine::load`].
+    pub fn load_by(rows: &dyn StateRead, path: LoadPath) -> Result<Self, LoadError> {
+        crate::load::load(rows, path)
     }
 
     pub(crate) fn empty(meta: MetaRow) -> Self {

@@ -7,7 +7,7 @@ use codec::command::{Amount, Body, RegisterAgent, Submit, TaskSpec};
 use codec::log::{Bootstrap, BootstrapMember};
 use codec::row::{self, Cf, Change, ReadError, StateRead, Status, TaskRow, index};
 use codec::{Command, EntryPayload, TaskId};
-use machine::{Applied, Machine};
+use machine::{Applied, LoadPath, Machine};
 
 /// A state store in memory.
 #[derive(Clone, Default, PartialEq)]
@@ -119,8 +119,10 @@ impl Cluster {
     /// Everything that must hold between entries, recomputed from the rows.
     pub fn check(&self) {
         assert_eq!(self.machine.hash(), Machine::hash_of_rows(&self.rows).expect("readable"), "state hash");
-        let loaded = Machine::load(&self.rows).expect("the rows load");
-        assert_eq!(self.machine.difference(&loaded), None, "memory rebuilt from rows");
+        for path in [LoadPath::Sweep, LoadPath::Index] {
+            let loaded = Machine::load_by(&self.rows, path).expect("the rows load");
+            assert_eq!(self.machine.difference(&loaded), None, "memory rebuilt from rows by {path:?}");
+        }
         let mut by_status = [0u64; 13];
         let mut expected_index: BTreeMap<Vec<u8>, ()> = BTreeMap::new();
         let mut used: BTreeMap<(String, String), u64> = BTreeMap::new();
