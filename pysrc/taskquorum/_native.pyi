@@ -41,7 +41,7 @@ class Node:
         0 proposed  (0, token, failure, revision, outcomes): failure 0 none, 1 outcome unknown,
                     2 no leader took it before the deadline (nothing was applied); outcomes a list of
                     (refusal, revision, status, epoch, agent_id, agent_epoch, ids, names, replayed,
-                    field, detail, key_revision, create_revision, key_version), one a command
+                    field, detail, key_revision, create_revision, key_version), one a command; ids 16 bytes each
         1 readable  (1, token, ok): local state is at least as new as the read index
         2 beaten    (2, token, lease_ms, heartbeat_ms, stale, unknown); lease_ms 0: not extended
         3 task      (3, task_id, status): a watched task changed (status as a number)
@@ -71,7 +71,8 @@ class Node:
     def task(self, task_id: bytes, children: bool, events: bool) -> tuple[int, bytes | None]: ...
     def tasks(self, query: bytes) -> tuple[int, bytes, str | None, int | None]:
         """(revision, JSON array, next cursor, count or None) for a JSON query
-        {tenant, status?, task_type?, parent?, label?: [k, v], created_after_us?, limit, cursor?, count}.
+        {tenant, status?, task_type?, parent?, label?: [k, v], created_after_us?, limit, cursor?, count}. A page looks at
+        20,000 rows at most: it may hold less than `limit` while there is a next cursor. Count is None past 200,000 rows.
         Raises ValueError for a cursor that is none of ours."""
     def task_result(self, task_id: bytes) -> tuple[int, int, bytes | None]:
         """(revision, status or −1 when unknown, result JSON or None)"""
@@ -82,9 +83,10 @@ class Node:
     def task_status(self, task_id: bytes) -> tuple[int, int, int]:
         """(revision, status or −1, epoch)"""
     def agent(self, agent_id: str) -> tuple[int, bytes | None]: ...
-    def agents(self, query: bytes) -> tuple[int, bytes, str | None, int | None]: ...
+    def agents(self, query: bytes) -> tuple[int, bytes, str | None, int | None]:
+        """As `tasks`, for {status?, node_id?, label?: [k, v], limit, cursor?, count}; agents that left only by status."""
     def agent_epoch(self, agent_id: str) -> tuple[int, int, int]:
-        """(revision, agent_epoch or 0 when unknown, status as a number)"""
+        """(revision, agent_epoch or 0 when unknown, status as a number or −1): 0 up, 1 draining, 2 lost, 3 left"""
     def assignments(self, agent_id: str, held: bytes, limit: int) -> tuple[int, bytes, bytes]:
         """(revision, assignments, commands) as JSON arrays for the agent, without those in `held`,
         a JSON array of [task_id, epoch]; `held` items that no longer stand come back as commands."""
@@ -101,9 +103,7 @@ class Node:
     # ---- policy thread ---------------------------------------------------------------------
     def policy_wait(self, timeout_ms: int) -> PolicyBatch | None:
         """Waits (GIL released) for something to decide; None when the time ran out or on stop."""
-    def policy_assign(
-        self, term: int, task_ids: bytes, epochs: bytes, agents: bytes, agent_epochs: bytes, terms: bytes
-    ) -> None:
+    def policy_assign(self, term: int, task_ids: bytes, epochs: bytes, agents: bytes, agent_epochs: bytes, terms: bytes) -> None:
         """Proposes assignments: 16 B ids, u32 epochs, u32 agent indexes, u64 agent epochs, i16[n, 6] score
         terms in basis points. Raises Busy."""
     # ---- faults for tests --------------------------------------------------------------------
@@ -114,7 +114,8 @@ class PolicyBatch:
 
     `op`: 1 ready (enters the queue, or changed in it), 2 gone (left the queue without an assignment),
     3 taken (`agent` holds it now), 4 freed (`agent` holds it no longer; `run_us` > 0 for a finished
-    attempt and `success` says how it ended).
+    attempt and `success` says how it ended). A refused assignment of ours comes back as 4 with `run_us` 0 and then 1
+    (or 2 when the task is not in the queue any more). An `agent` that cannot be told yet has a number all the same.
     """
 
     reset: bool
@@ -161,3 +162,5 @@ class PolicyBatch:
     capabilities: [[dimension, bp]], resources: [[name, amount]], labels: [[key, value]], task_types: [..]}"""
     excluded: bytes
     """JSON array of [task id in hex, [agent_id…]] for tasks in this batch that exclude agents"""
+    def __len__(self) -> int:
+        """Operations."""

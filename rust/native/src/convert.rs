@@ -81,9 +81,9 @@ pub fn notice(py: Python<'_>, notice: Notice) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// (refusal, revision, status, epoch, agent_id, agent_epoch, ids, names, replayed, field, detail, key_revision,
-/// create_revision, key_version); ids are UUID text.
+/// create_revision, key_version); ids are 16 bytes each.
 fn outcome<'py>(py: Python<'py>, o: &Outcome) -> PyResult<Bound<'py, PyTuple>> {
-    let ids: Vec<String> = o.task_ids.iter().filter_map(|id| TaskId::from_slice(id).ok()).map(|id| id.to_string()).collect();
+    let ids: Vec<_> = o.task_ids.iter().map(|id| bytes(py, id)).collect();
     let items = [
         o.refusal.into_bound_py_any(py)?,
         o.revision.into_bound_py_any(py)?,

@@ -58,7 +58,7 @@ impl Node {
 impl Node {
     #[new]
     fn new(py: Python<'_>, config: &[u8]) -> PyResult<Self> {
-        let config: Config = serde_json::from_slice(config).map_err(|error| failed(format!("configuration: {error}")))?;
+        let config = Config::from_json(config).map_err(failed)?;
         let service = released(py, || Service::open(config)).map_err(failed)?;
         let handle = service.handle();
         Ok(Self { service, handle })
