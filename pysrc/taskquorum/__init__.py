@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskquorum.agent import Agent as Agent
     from taskquorum.client import AsyncClient as AsyncClient
+    from taskquorum.context import Cancelled as Cancelled
     from taskquorum.context import Context as Context
-    from taskquorum.errors import ApiError as ApiError
-    from taskquorum.errors import Cancelled as Cancelled
-    from taskquorum.errors import LeaseLost as LeaseLost
-    from taskquorum.errors import TaskFailed as TaskFailed
+    from taskquorum.context import LeaseLost as LeaseLost
+    from taskquorum.context import TaskFailed as TaskFailed
+    from taskquorum.errors import ProblemError as ProblemError
+    from taskquorum.errors import ServerUnreachableError as ServerUnreachableError
     from taskquorum.errors import TaskquorumError as TaskquorumError
-    from taskquorum.errors import Unavailable as Unavailable
     from taskquorum.sync import Client as Client
     from taskquorum.task import Dag as Dag
     from taskquorum.task import Task as Task
@@ -28,34 +28,34 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agent": "agent",
-    "ApiError": "errors",
+    "ProblemError": "errors",
     "AsyncClient": "client",
-    "Cancelled": "errors",
+    "Cancelled": "context",
     "Client": "sync",
     "Context": "context",
     "Dag": "task",
-    "LeaseLost": "errors",
+    "LeaseLost": "context",
     "Task": "task",
-    "TaskFailed": "errors",
+    "TaskFailed": "context",
     "TaskState": "task",
     "TaskquorumError": "errors",
-    "Unavailable": "errors",
+    "ServerUnreachableError": "errors",
 }
 
 __all__ = [
     "Agent",
-    "ApiError",
     "AsyncClient",
     "Cancelled",
     "Client",
     "Context",
     "Dag",
     "LeaseLost",
+    "ProblemError",
+    "ServerUnreachableError",
     "Task",
     "TaskFailed",
     "TaskState",
     "TaskquorumError",
-    "Unavailable",
     "__version__",
 ]
 

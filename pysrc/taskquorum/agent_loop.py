@@ -23,9 +23,9 @@ import aiohttp
 import orjson
 
 from taskquorum.agent import AgentConfig, Counts, TaskFunction
-from taskquorum.beat import BeatThread, Load
-from taskquorum.context import Context
-from taskquorum.errors import ApiError, Cancelled, LeaseLost, TaskFailed, TaskquorumError, Unavailable
+from taskquorum.beat import BeatThread
+from taskquorum.context import Cancelled, Context, LeaseLost, TaskFailed
+from taskquorum.errors import ProblemError, ServerUnreachableError, TaskquorumError
 from taskquorum.lease import Key, Lease, Standing
 from taskquorum.link import API, Link, backoff_s
 
@@ -73,8 +73,8 @@ class AgentLoop:
         self._pool = ThreadPoolExecutor(config.slots, thread_name_prefix="taskquorum-task")
         self._attempts: dict[Key, Attempt] = {}
         self._results: dict[Key, dict[str, Any]] = {}
+        self._flying: set[Key] = set()
         self._progress: list[dict[str, Any]] = []
-        self._load = Load()
         self._agent_epoch = 0
         self._poll_seq = 0
         self._draining = False
@@ -84,7 +84,7 @@ class AgentLoop:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`, then drains and leaves. Raises ApiError when the registration itself is refused."""
+        """Until `stop`, then drains and leaves. Raises ProblemError when the registration itself is refused."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -121,7 +121,7 @@ class AgentLoop:
             try:
                 answer = (await self._link.call("POST", "/agents", json=body, safe=True)).body
                 break
-            except Unavailable as error:
+            except ServerUnreachableError as error:
                 log.warning("no server takes the registration yet: %s", error)
         self._agent_epoch = int(answer["agent_epoch"])
         self._poll_seq = 0
@@ -219,6 +219,8 @@ class AgentLoop:
         now, size = time.monotonic(), 0
         keys: list[Key] = []
         for key, result in list(self._results.items()):
+            if key in self._flying:
+                continue
             standing = self._lease.standing(key, now)
             if standing is Standing.LOST:
                 self._results.pop(key, None)
@@ -242,6 +244,13 @@ class AgentLoop:
         keys = self._sendable()
         progress = self._progress[:POLL_ITEMS_MAX]
         del self._progress[: len(progress)]
+        self._flying.update(keys)
+        try:
+            return await self._exchange(wait_ms, keys, progress)
+        finally:
+            self._flying.difference_update(keys)
+
+    async def _exchange(self, wait_ms: int, keys: Sequence[Key], progress: list[dict[str, Any]]) -> bool:
         self._poll_seq += 1
         body: dict[str, Any] = {
             "agent_epoch": self._agent_epoch,
@@ -262,7 +271,7 @@ class AgentLoop:
                 body=orjson.dumps(body),
                 timeout_s=wait_ms / 1000 + POLL_SLACK_S,
             )
-        except ApiError as error:
+        except ProblemError as error:
             self._progress[:0] = progress
             if error.status == 404 or error.code == "stale_agent":
                 self._stale.set()

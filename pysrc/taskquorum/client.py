@@ -17,7 +17,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from taskquorum.errors import ApiError, Unavailable
+from taskquorum.errors import ProblemError, ServerUnreachableError
 from taskquorum.link import ATTEMPT_S, DEFAULT_SERVER, Answer, Link, backoff_s, may_repeat, parse_problem
 from taskquorum.sse import SseParser
 from taskquorum.task import SETTLED, Dag, Page, Submitted, Task, TaskState, Value, WatchEvent, uuid7
@@ -35,7 +35,7 @@ def _segment(value: str) -> str:
 class AsyncClient:
     """A connection to a cluster: `servers` is one URL, several with commas between, or a list.
 
-    Raises from every call: ApiError (and its subclasses) for a refusal, Unavailable when no server
+    Raises from every call: ProblemError (and its subclasses) for a refusal, ServerUnreachableError when no server
     answered within `timeout_s` (on top of what the call itself waits for).
     """
 
@@ -104,10 +104,10 @@ class AsyncClient:
         left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
         return await self.wait(submitted.id, timeout_s=left)
 
-    async def submit_many(self, specs: Sequence[Task | Dag]) -> list[Submitted | ApiError]:
+    async def submit_many(self, specs: Sequence[Task | Dag]) -> list[Submitted | ProblemError]:
         """Submits ≤ 1,000 tasks or DAGs in one request; the answers are in the same order.
 
-        An item that was refused is an ApiError in the list: it is returned, not raised.
+        An item that was refused is an ProblemError in the list: it is returned, not raised.
         """
         items = []
         for spec in specs:
@@ -165,7 +165,7 @@ class AsyncClient:
         return TaskState({**state.raw, "result": await self.result(state.id)})
 
     async def result(self, task_id: str) -> Any:
-        """The task's result. Raises NotFound for an unknown task, Conflict while there is none."""
+        """The task's result. Raises NotFoundError for an unknown task, ConflictError while there is none."""
         return (await self.link.call("GET", f"/tasks/{_segment(task_id)}/result")).body
 
     async def events(self, task_id: str) -> list[Mapping[str, Any]]:
@@ -203,7 +203,7 @@ class AsyncClient:
         priority: int | None = None,
         not_before: str | None = None,
     ) -> Mapping[str, Any]:
-        """Puts a live task back into the queue; a running attempt is revoked. Raises Conflict when it ended."""
+        """Puts a live task back into the queue; a running attempt is revoked. Raises ConflictError when it ended."""
         body: dict[str, Any] = {}
         if exclude_agents:
             body["exclude_agents"] = list(exclude_agents)
@@ -214,7 +214,7 @@ class AsyncClient:
         return await self._post(f"/tasks/{_segment(task_id)}/reschedule", body)
 
     async def retry(self, task_id: str) -> Mapping[str, Any]:
-        """Makes a parked or failed task ready again. Raises Conflict in any other status."""
+        """Makes a parked or failed task ready again. Raises ConflictError in any other status."""
         return await self._post(f"/tasks/{_segment(task_id)}/retry", {})
 
     async def _post(self, path: str, body: Any, *, safe: bool = False) -> Mapping[str, Any]:
@@ -281,8 +281,8 @@ class AsyncClient:
     ) -> AsyncIterator[WatchEvent]:
         """Yields events for ever, in order, each once, over the death of any server.
 
-        `from_revision` is inclusive (default: from now on). Raises Compacted when the server no
-        longer has the revision to go on from, Unavailable when no server took the watch for `timeout_s`.
+        `from_revision` is inclusive (default: from now on). Raises GoneError when the server no
+        longer has the revision to go on from, ServerUnreachableError when no server took the watch for `timeout_s`.
         """
         given = {"kinds": ",".join(kinds) or None, "task": task, "label": label, "prefix": prefix}
         params = {key: value for key, value in given.items() if value is not None}
@@ -300,8 +300,8 @@ class AsyncClient:
                     last = revision
                     for event in events:
                         yield event
-                failure: BaseException = Unavailable(f"{server} ended the watch")
-            except ApiError as error:
+                failure: BaseException = ServerUnreachableError(f"{server} ended the watch")
+            except ProblemError as error:
                 if not may_repeat(error, True):
                     raise
                 failure = error
@@ -310,7 +310,7 @@ class AsyncClient:
             self.link.next_server(server)
             attempt += 1
             if time.monotonic() >= deadline:
-                raise Unavailable(f"watch: no server took it ({failure})") from failure
+                raise ServerUnreachableError(f"watch: no server took it ({failure})") from failure
             await asyncio.sleep(backoff_s(attempt))
 
     async def _stream(
@@ -337,8 +337,8 @@ class AsyncClient:
     async def kv_put(self, key: str, value: Any, *, if_match: int | None = None, if_absent: bool = False) -> Mapping[str, Any]:
         """Writes a key. With `if_match` only at that revision, with `if_absent` only when there is none.
 
-        Raises PreconditionFailed with what is there. A conditional write is never repeated blindly:
-        when its answer was lost, Unavailable or OutcomeUnknown says so.
+        Raises PreconditionFailedError with what is there. A conditional write is never repeated blindly:
+        when its answer was lost, ServerUnreachableError or OutcomeUnknownError says so.
         """
         headers = {}
         if if_match is not None:
@@ -349,7 +349,7 @@ class AsyncClient:
         return {"key": key, "revision": answer.revision, **(answer.body or {})}
 
     async def kv_get(self, key: str, *, local: bool = False) -> Value:
-        """Reads a key, linearizably unless `local`. Raises NotFound."""
+        """Reads a key, linearizably unless `local`. Raises NotFoundError."""
         params = {"consistency": "local"} if local else None
         body = (await self.link.call("GET", _key(key), params=params)).body
         return Value(
@@ -361,7 +361,7 @@ class AsyncClient:
         )
 
     async def kv_delete(self, key: str, *, if_match: int | None = None) -> None:
-        """Deletes a key. Raises NotFound, or PreconditionFailed with what is there."""
+        """Deletes a key. Raises NotFoundError, or PreconditionFailedError with what is there."""
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         await self.link.call("DELETE", _key(key), headers=headers)
 
@@ -410,7 +410,7 @@ def _submitted(body: Mapping[str, Any], revision: int) -> Submitted:
     return Submitted(str(body["id"]), int(body.get("revision", revision)), body.get("status"), names)
 
 
-def _item(item: Mapping[str, Any], revision: int) -> Submitted | ApiError:
+def _item(item: Mapping[str, Any], revision: int) -> Submitted | ProblemError:
     if "error" in item:
         problem = item["error"]
         return parse_problem(int(problem.get("status", 422)), orjson.dumps(problem), None)

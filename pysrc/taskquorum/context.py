@@ -9,13 +9,33 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from taskquorum.errors import Cancelled, LeaseLost
+from taskquorum.errors import TaskquorumError
 from taskquorum.lease import Key, Lease, Standing
 
 LOG_LINES_MAX = 256
 """Log lines kept between two reports; the oldest are dropped and counted in a line of their own."""
 LOG_TEXT_MAX = 4_096
 """Characters of one log line; the rest is cut."""
+
+
+class LeaseLost(TaskquorumError):
+    """The agent may no longer work on this attempt: stop, its result would be refused."""
+
+
+class Cancelled(TaskquorumError):
+    """Somebody asked for this task to be cancelled: stop soon and undo what needs undoing."""
+
+
+class TaskFailed(TaskquorumError):
+    """Raised by a task's function to fail its attempt with a code of its own."""
+
+    def __init__(self, code: str, message: str = "", *, retryable: bool = True, retry_after_ms: int | None = None) -> None:
+        """`code` ≤ 255 characters; `retryable` whether another attempt may help, `retry_after_ms` its least pause."""
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
+        self.attempt_retryable = retryable
+        self.retry_after_ms = retry_after_ms
 
 
 class Wake(Protocol):

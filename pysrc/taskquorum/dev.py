@@ -23,7 +23,7 @@ from pathlib import Path
 import aiohttp
 
 from taskquorum.cli.output import print_json
-from taskquorum.errors import Unavailable
+from taskquorum.errors import ServerUnreachableError
 from taskquorum.link import Link
 from taskquorum.process import child_environment, free_ports
 
@@ -141,7 +141,7 @@ class Fleet:
         return child
 
     async def start_nodes(self) -> None:
-        """Starts the nodes and waits until each is ready. Raises Unavailable with what went wrong."""
+        """Starts the nodes and waits until each is ready. Raises ServerUnreachableError with what went wrong."""
         for child in self.nodes.values():
             await child.start()
         await asyncio.gather(*(self.ready(name) for name in self.nodes))
@@ -151,19 +151,20 @@ class Fleet:
             await child.start()
 
     async def ready(self, name: str, timeout_s: float = READY_S) -> None:
-        """Waits for a node's /readyz. Raises Unavailable when it died or the time ran out."""
+        """Waits for a node's /readyz. Raises ServerUnreachableError when it died or the time ran out."""
         child, deadline = self.nodes[name], time.monotonic() + timeout_s
         timeout = aiohttp.ClientTimeout(total=2.0)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
                 if not child.running:
-                    raise Unavailable(f"{name} ended; the end of {child.log}:\n{child.log_tail()}")
+                    raise ServerUnreachableError(f"{name} ended; the end of {child.log}:\n{child.log_tail()}")
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                     async with session.get(f"{self.urls[name]}/api/v1/readyz") as response:
                         if response.status == 200:
                             return
                 if time.monotonic() >= deadline:
-                    raise Unavailable(f"{name} is not ready after {timeout_s:.0f} s; see {child.log}\n{child.log_tail()}")
+                    what = f"{name} is not ready after {timeout_s:.0f} s"
+                    raise ServerUnreachableError(f"{what}; the end of {child.log}:\n{child.log_tail()}")
                 await asyncio.sleep(READY_POLL_S)
 
     async def supervise(self) -> None:

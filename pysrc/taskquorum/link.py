@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from taskquorum.errors import ApiError, OutcomeUnknown, Unavailable, from_problem
+from taskquorum.errors import OutcomeUnknownError, ProblemError, ServerUnreachableError, problem_error
 
 API = "/api/v1"
 DEFAULT_SERVER = "http://127.0.0.1:8080"
@@ -67,7 +67,7 @@ def retry_after_s(value: str | None) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
-def parse_problem(status: int, raw: bytes, retry_after: str | None) -> ApiError:
+def parse_problem(status: int, raw: bytes, retry_after: str | None) -> ProblemError:
     """The error for an answer of 400 or more, whatever its body is."""
     try:
         problem = orjson.loads(raw)
@@ -75,7 +75,7 @@ def parse_problem(status: int, raw: bytes, retry_after: str | None) -> ApiError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
-    return from_problem(status, problem, retry_after_s(retry_after))
+    return problem_error(status, problem, retry_after_s(retry_after))
 
 
 class Link:
@@ -122,7 +122,7 @@ class Link:
     ) -> Answer:
         """One attempt on the current server.
 
-        Raises ApiError for an answer of 400 or more, aiohttp.ClientError, OSError or TimeoutError
+        Raises ProblemError for an answer of 400 or more, aiohttp.ClientError, OSError or TimeoutError
         when there was none.
         """
         server = self.server
@@ -135,7 +135,7 @@ class Link:
             async with request as response:
                 raw = await response.content.read(-1)
                 if len(raw) > BODY_BYTES_MAX:
-                    raise Unavailable(f"{server} answered with {len(raw)} bytes, over {BODY_BYTES_MAX}")
+                    raise ServerUnreachableError(f"{server} answered with {len(raw)} bytes, over {BODY_BYTES_MAX}")
                 if response.status >= 400:
                     raise parse_problem(response.status, raw, response.headers.get("Retry-After"))
                 return Answer(
@@ -161,8 +161,8 @@ class Link:
     ) -> Answer:
         """Requests until a server answers or the time runs out.
 
-        `safe` says that doing it twice is the same as once (default: for GET). Raises ApiError when
-        the request was refused for good, Unavailable when nobody answered in time.
+        `safe` says that doing it twice is the same as once (default: for GET). Raises ProblemError when
+        the request was refused for good, ServerUnreachableError when nobody answered in time.
         """
         safe = method == "GET" if safe is None else safe
         if json is not None:
@@ -182,20 +182,21 @@ class Link:
                     headers=headers,
                     timeout_s=min(left, ATTEMPT_S + wait_ms / 1000),
                 )
-            except ApiError as error:
+            except ProblemError as error:
                 if not may_repeat(error, safe):
                     raise
-                pause = max(backoff_s(attempt), min(error.retry_after or 0.0, RETRY_AFTER_MAX_S))
+                pause = max(backoff_s(attempt), min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
                 last: BaseException = error
             except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
                 pause, last = self._pause(attempt), error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 if not safe:
-                    raise Unavailable(f"{method} {path}: {server} gave no answer, so it may or may not have been done") from error
+                    what = f"{method} {path}: {server} gave no answer"
+                    raise ServerUnreachableError(f"{what}, so it may or may not have been done") from error
                 pause, last = self._pause(attempt), error
             self.next_server(server)
             if time.monotonic() + pause >= deadline:
-                raise Unavailable(f"{method} {path}: no answer from {', '.join(self.servers)} ({last})") from last
+                raise ServerUnreachableError(f"{method} {path}: no answer from {', '.join(self.servers)} ({last})") from last
             await asyncio.sleep(pause)
 
     def _pause(self, attempt: int) -> float:
@@ -203,9 +204,9 @@ class Link:
         return backoff_s(attempt - len(self.servers) + 1) if attempt >= len(self.servers) else 0.0
 
 
-def may_repeat(error: ApiError, safe: bool) -> bool:
+def may_repeat(error: ProblemError, safe: bool) -> bool:
     """Whether an answered error may be tried again: pushed back (429), or unavailable with nothing done."""
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknownError):
         return safe
     return error.status in (429, 502, 503, 504) and (safe or error.status in (429, 503))
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from taskquorum.client import AsyncClient
-from taskquorum.errors import ApiError
+from taskquorum.errors import ProblemError
 from taskquorum.link import DEFAULT_SERVER
 from taskquorum.task import Dag, Page, Submitted, Task, TaskState, Value, WatchEvent
 
@@ -89,7 +89,7 @@ class Client:
             return self._run(self.aio.submit(spec, wait=True, timeout_s=timeout_s, idempotency_key=idempotency_key))
         return self._run(self.aio.submit(spec, idempotency_key=idempotency_key))
 
-    def submit_many(self, specs: Sequence[Task | Dag]) -> Sequence[Submitted | ApiError]:
+    def submit_many(self, specs: Sequence[Task | Dag]) -> Sequence[Submitted | ProblemError]:
         return self._run(self.aio.submit_many(specs))
 
     def submit_raw(self, body: bytes, content_type: str = "application/json", key: str | None = None) -> Mapping[str, Any]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from taskquorum import AsyncClient, Client, Dag, Task, Unavailable
-from taskquorum.errors import ApiError, NotFound, PreconditionFailed
+from taskquorum import AsyncClient, Client, Dag, ServerUnreachableError, Task
+from taskquorum.errors import NotFoundError, PreconditionFailedError, ProblemError
 from taskquorum.link import parse_servers
 from taskquorum.sse import SseMessage, SseParser
 from taskquorum.task import Submitted, uuid7
@@ -48,16 +48,16 @@ async def test_an_unavailable_server_is_left_for_the_next() -> None:
 async def test_nobody_answers_within_the_timeout() -> None:
     async with fake_servers(1) as (_, servers), AsyncClient(servers[0].url, timeout_s=0.2) as client:
         servers[0].down = True
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(ServerUnreachableError) as caught:
             await client.cluster_status()
-        assert isinstance(caught.value.__cause__, ApiError)
+        assert isinstance(caught.value.__cause__, ProblemError)
         assert caught.value.retryable
 
 
 async def test_a_conditional_write_is_not_repeated_when_its_answer_is_lost() -> None:
     async with fake_servers(1) as (_, servers), AsyncClient(servers[0].url) as client:
         await servers[0].stop()
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnreachableError):
             await client.link.call("PUT", "/state/k", json={"value": 1}, headers={"If-Match": '"1"'}, timeout_s=0.1)
 
 
@@ -66,12 +66,12 @@ async def test_keys_round_trip_and_refuse_what_has_changed() -> None:
         first = await client.kv_put("a/b", {"x": 1})
         assert (await client.kv_get("a/b")).value == {"x": 1}
         await client.kv_put("a/b", 2, if_match=first["revision"])
-        with pytest.raises(PreconditionFailed):
+        with pytest.raises(PreconditionFailedError):
             await client.kv_put("a/b", 3, if_match=first["revision"])
-        with pytest.raises(PreconditionFailed):
+        with pytest.raises(PreconditionFailedError):
             await client.kv_put("a/b", 3, if_absent=True)
         await client.kv_delete("a/b")
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             await client.kv_get("a/b")
 
 

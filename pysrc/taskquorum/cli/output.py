@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from taskquorum.errors import ApiError
+from taskquorum.errors import ProblemError
 from taskquorum.link import DEFAULT_SERVER
 
 ServerOption = Annotated[
@@ -99,8 +99,8 @@ def print_failure(error: BaseException) -> None:
     """A failure on standard error: as its problem document when the command was asked for JSON."""
     if "--json" in sys.argv[1:]:
         problem: dict[str, Any] = {"code": type(error).__name__, "detail": str(error)}
-        if isinstance(error, ApiError):
-            problem = {"status": error.status, "code": error.code, "detail": error.detail, **error.problem}
+        if isinstance(error, ProblemError):
+            problem = {"status": error.status, "code": error.code, "detail": error.detail, **error.extra}
         say(orjson.dumps({"error": problem}).decode())
     else:
         say(f"taskquorum: {error or type(error).__name__}")

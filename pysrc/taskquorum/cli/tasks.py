@@ -174,10 +174,8 @@ def _follow(client: Client, task_id: str, *, quiet: bool) -> TaskState:
 
 
 def _advance(progress: Progress, bar: TaskID, state: TaskState) -> None:
-    counts = state.raw.get("children_count") or state.raw.get("children")
-    done = float(state.raw.get("progress") or 0.0)
-    if isinstance(counts, dict) and counts.get("total"):
-        done = counts.get("ended", 0) / counts["total"]
+    join = state.raw.get("join") or {}
+    done = join["ended"] / join["children"] if join.get("children") else float(state.raw.get("progress") or 0.0)
     progress.update(bar, completed=1.0 if state.status in SETTLED else done, description=f"{state.status} {state.id[:18]}")
 
 

@@ -6,8 +6,7 @@ import asyncio
 from typing import Any
 
 from taskquorum.agent import Agent
-from taskquorum.context import Context
-from taskquorum.errors import TaskFailed
+from taskquorum.context import Context, TaskFailed
 
 SLEEP_S_MAX = 3_600.0
 SLEEP_STEP_S = 0.1

@@ -29,7 +29,7 @@ from taskquorum.demo.probe import Probe
 from taskquorum.demo.report import write_report
 from taskquorum.demo.screen import Screen
 from taskquorum.dev import AgentSpec, Fleet
-from taskquorum.errors import ApiError, Conflict, TaskquorumError, Unavailable
+from taskquorum.errors import ConflictError, ProblemError, ServerUnreachableError, TaskquorumError
 from taskquorum.task import Submitted
 
 NODES = 3
@@ -61,7 +61,7 @@ def drive(options: DemoOptions) -> int:
     keep = options.keep or options.data_dir is not None
     try:
         return asyncio.run(_guarded(options, directory))
-    except (Unavailable, DemoFailed) as error:
+    except (ServerUnreachableError, DemoFailed) as error:
         keep = True
         say(f"taskquorum demo: {error}")
         return 1
@@ -231,9 +231,9 @@ class Course:
             body = {"agent_id": agent, "epoch": victim.epoch, "result": {"from": "the dead"}}
             try:
                 await self.client.link.call("POST", f"/tasks/{victim.task_id}/complete", json=body, safe=True)
-            except Conflict:
+            except ConflictError:
                 self.findings.duplicates_refused += 1
-            except ApiError as error:
+            except ProblemError as error:
                 raise DemoFailed(f"a late completion was answered with {error}") from error
             else:
                 self.findings.duplicates_accepted += 1
@@ -249,7 +249,7 @@ class Course:
             async with limit:
                 try:
                     results[name] = await self.client.result(task_id)
-                except ApiError:
+                except ProblemError:
                     self.findings.lost += 1
 
         await asyncio.gather(*(fetch(name, task_id) for name, task_id in submitted.tasks.items()))

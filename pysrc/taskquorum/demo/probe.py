@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from taskquorum.demo.board import percentile
-from taskquorum.errors import ApiError
+from taskquorum.errors import ProblemError
 from taskquorum.link import Link
 
 INTERVAL_S = 0.02
@@ -68,7 +68,7 @@ class Probe:
         sent_at = time.monotonic()
         try:
             await link.once("PUT", "/state/demo/probe", body=body, timeout_s=ATTEMPT_S)
-        except (ApiError, aiohttp.ClientError, OSError, TimeoutError):
+        except (ProblemError, aiohttp.ClientError, OSError, TimeoutError):
             self.refused += 1
             return
         written = Written(sent_at, time.monotonic())

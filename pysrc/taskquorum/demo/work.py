@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from taskquorum.agent import Agent
-from taskquorum.context import Context
+from taskquorum.context import Context, TaskFailed
 from taskquorum.demo import text
-from taskquorum.errors import TaskFailed
 
 agent = Agent()
 
