@@ -121,9 +121,16 @@ class AsyncClient:
         return [_item(item, answer.revision) for item in answer.body["items"]]
 
     async def submit_raw(self, body: bytes, content_type: str = "application/json", key: str | None = None) -> Answer:
-        """Submits a body as it is (a task, a DAG, an array, or NDJSON) under an idempotency key."""
-        headers = {"Content-Type": content_type, "Idempotency-Key": key or uuid7()}
-        return await self.link.call("POST", "/tasks/distributed", body=body, headers=headers, safe=True)
+        """Submits a body as it is: a task, a DAG, an array, or NDJSON.
+
+        A task or DAG goes under an idempotency key (made up when `key` is None) and is repeated safely.
+        Items of an array carry their own, so a lost answer raises ServerUnreachableError instead.
+        """
+        single = content_type == "application/json" and not body.lstrip().startswith(b"[")
+        headers = {"Content-Type": content_type}
+        if single or key is not None:
+            headers["Idempotency-Key"] = key or uuid7()
+        return await self.link.call("POST", "/tasks/distributed", body=body, headers=headers, safe=single)
 
     def _with_tenant(self, wire: dict[str, Any]) -> dict[str, Any]:
         if self.tenant is not None:

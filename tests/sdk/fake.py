@@ -179,7 +179,8 @@ class FakeServer:
         return response
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+        lines = request.content_type == "application/x-ndjson"
+        body = [json.loads(line) for line in (await request.text()).splitlines()] if lines else await request.json()
         key = request.headers.get("Idempotency-Key")
         answer = self.cluster.idempotent.get(key or "")
         if answer is None:

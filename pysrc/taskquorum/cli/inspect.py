@@ -144,7 +144,7 @@ def _open(database: Path) -> Iterator[Any]:
         raise CannotInspect("inspect needs the package rocksdict: pip install 'taskquorum[inspect]'") from error
     with tempfile.TemporaryDirectory(prefix="taskquorum-inspect-") as scratch:
         for file in database.iterdir():
-            if file.name != "LOCK":
+            if file.name not in ("LOCK", "rocksdict-config.json"):
                 (Path(scratch) / file.name).symlink_to(file.resolve())
         names = Rdict.list_cf(scratch)
         families = {name: Options(raw_mode=True) for name in names}
