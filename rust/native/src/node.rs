@@ -1,12 +1,15 @@
 //! The `Node` class: one method for each call of `_native.pyi`.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use codec::row::StateRead;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use runtime::query::{self, AgentQuery, Page, TaskQuery};
-use runtime::{Config, Handle, Service};
+use runtime::{Config, Handle, OpenError, Service};
+use store::StateStore;
 
 use crate::convert::{busy, bytes, bytes_or_none, failed, invalid, notice, query_error, released, task_id};
 use crate::policy::{PolicyBatch, assignments};
@@ -20,15 +23,23 @@ type Listed<'py> = (u64, Bound<'py, PyBytes>, Option<String>, Option<u64>);
 /// One node: consensus, log, state machine and transport, on threads of their own.
 #[pyclass(frozen, module = "taskquorum._native")]
 pub struct Node {
-    service: Service,
-    handle: Handle,
+    node_id: String,
+    /// Locked only without the GIL, so that whoever waits for it holds nobody up.
+    service: Mutex<Service>,
+    /// Set by `start`.
+    running: OnceLock<(Handle, String)>,
 }
 
 impl Node {
+    fn handle(&self) -> PyResult<&Handle> {
+        self.running.get().map(|(handle, _)| handle).ok_or_else(|| failed("the node was not started"))
+    }
+
     /// Reads from a view of one moment, without the GIL; the revision is the view's.
     fn read<T: Send>(&self, py: Python<'_>, read: impl FnOnce(&dyn StateRead) -> query::Result<T> + Send) -> PyResult<(u64, T)> {
+        let handle = self.handle()?;
         released(py, || {
-            let state = self.handle.state();
+            let state = handle.state();
             let rows = state.view();
             Ok((query::revision(&*rows)?, read(&*rows)?))
         })
@@ -60,76 +71,93 @@ impl Node {
     fn new(py: Python<'_>, config: &[u8]) -> PyResult<Self> {
         let config = Config::from_json(config).map_err(failed)?;
         let service = released(py, || Service::open(config)).map_err(failed)?;
-        let handle = service.handle();
-        Ok(Self { service, handle })
+        Ok(Self { node_id: service.node_id().to_owned(), service: Mutex::new(service), running: OnceLock::new() })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        released(py, || self.service.start()).map_err(failed)
+        released(py, || {
+            let mut service = self.service.lock();
+            let handle = service.start()?;
+            let address = service.raft_address().map_or_else(String::new, |address| address.to_string());
+            // A second start has failed above.
+            let _ = self.running.set((handle, address));
+            Ok(())
+        })
+        .map_err(|error: OpenError| failed(error))
     }
 
-    fn stop(&self, py: Python<'_>, timeout_ms: u64) -> bool {
-        released(py, || self.service.stop(Duration::from_millis(timeout_ms)))
+    fn stop(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<bool> {
+        released(py, || {
+            if let Some((handle, _)) = self.running.get() {
+                handle.feed().stop();
+            }
+            self.service.lock().stop(Duration::from_millis(timeout_ms))
+        })
+        .map_err(failed)
     }
 
     #[getter]
     fn node_id(&self) -> &str {
-        self.handle.node_id()
+        &self.node_id
     }
 
     #[getter]
-    fn raft_address(&self) -> String {
-        self.handle.raft_address()
+    fn raft_address(&self) -> PyResult<&str> {
+        self.running.get().map(|(_, address)| address.as_str()).ok_or_else(|| failed("the node was not started"))
     }
 
     // ---- completions ---------------------------------------------------------------------------
 
-    fn notify_fd(&self) -> i32 {
-        self.handle.ring().notify_fd()
+    fn notify_fd(&self) -> PyResult<i32> {
+        Ok(self.handle()?.ring().notify_fd())
     }
 
     fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
-        let taken = self.handle.ring().drain(limit);
+        let taken = self.handle()?.ring().drain(limit);
         let notices = taken.into_iter().map(|taken| notice(py, taken)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, notices)
     }
 
     fn propose(&self, py: Python<'_>, commands: &[u8], timeout_ms: u64) -> PyResult<u64> {
         let bodies = released(py, || wire::commands(commands)).map_err(invalid)?;
-        self.handle.propose(bodies, Duration::from_millis(timeout_ms)).map_err(busy)
+        if bodies.is_empty() {
+            return Err(invalid("a group of proposals holds at least one command"));
+        }
+        self.handle()?.propose(bodies, Duration::from_millis(timeout_ms)).map_err(busy)
     }
 
     fn read_index(&self, timeout_ms: u64) -> PyResult<u64> {
-        self.handle.read_index(Duration::from_millis(timeout_ms)).map_err(busy)
+        self.handle()?.read_index(Duration::from_millis(timeout_ms)).map_err(busy)
     }
 
-    #[expect(clippy::type_complexity, reason = "the tuple is the Python signature")]
-    fn beat(&self, beats: Vec<(String, u64, Option<(u16, u16, u16)>)>, timeout_ms: u64) -> PyResult<u64> {
-        let beats = beats.into_iter().map(|(agent, epoch, load)| (agent, epoch, load.map(<[u16; 3]>::from))).collect();
-        self.handle.beat(beats, Duration::from_millis(timeout_ms)).map_err(busy)
+    fn beat(&self, beats: Vec<(String, u64, Option<[u32; 3]>)>, timeout_ms: u64) -> PyResult<u64> {
+        self.handle()?.beat(beats, Duration::from_millis(timeout_ms)).map_err(busy)
     }
 
     fn transfer_leader(&self, to: Option<String>, timeout_ms: u64) -> PyResult<u64> {
-        self.handle.transfer_leader(to, Duration::from_millis(timeout_ms)).map_err(busy)
+        self.handle()?.transfer_leader(to, Duration::from_millis(timeout_ms)).map_err(busy)
     }
 
     fn snapshot(&self, timeout_ms: u64) -> PyResult<u64> {
-        self.handle.snapshot(Duration::from_millis(timeout_ms)).map_err(busy)
+        // The disk decides how long it takes; the caller stops waiting when its own time runs out.
+        let _ = timeout_ms;
+        self.handle()?.snapshot().map_err(busy)
     }
 
     // ---- interest ------------------------------------------------------------------------------
 
     fn watch_task(&self, task_id: &[u8], watch: bool) -> PyResult<()> {
         let task = self::task_id(task_id)?;
-        if self.handle.interest().watch_task(task, watch) { Ok(()) } else { Err(busy("too many tasks are watched")) }
+        if self.handle()?.interest().watch_task(task, watch) { Ok(()) } else { Err(busy("too many tasks are watched")) }
     }
 
     fn watch_agent(&self, agent_id: &str, watch: bool) -> PyResult<()> {
-        if self.handle.interest().watch_agent(agent_id, watch) { Ok(()) } else { Err(busy("too many agents are watched")) }
+        if self.handle()?.interest().watch_agent(agent_id, watch) { Ok(()) } else { Err(busy("too many agents are watched")) }
     }
 
-    fn watch_events(&self, watch: bool) {
-        self.handle.interest().watch_events(watch);
+    fn watch_events(&self, watch: bool) -> PyResult<()> {
+        self.handle()?.interest().watch_events(watch);
+        Ok(())
     }
 
     // ---- reads ---------------------------------------------------------------------------------
@@ -218,27 +246,32 @@ impl Node {
     }
 
     fn raft_log<'py>(&self, py: Python<'py>, from_index: u64, limit: usize) -> PyResult<(u64, u64, Vec<Bound<'py, PyBytes>>)> {
+        let handle = self.handle()?;
         let rows = released(py, || {
-            let view = self.handle.view();
-            query::log_rows(&*self.handle.log(), view.base_index, view.last_index, view.commit_index, from_index, limit)
+            let (view, base) = (handle.view(), handle.log_base_index());
+            query::log_rows(handle.log_reader(), base, view.last_index, view.commit_index, from_index, limit)
         })
         .map_err(query_error)?;
         Ok((rows.first, rows.committed, rows.rows.iter().map(|row| bytes(py, row)).collect()))
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let (_, json) = self.read(py, |rows| query::status(rows, &self.handle.view(), env!("CARGO_PKG_VERSION")))?;
+        let view = self.handle()?.view();
+        let (_, json) = self.read(py, |rows| query::status(rows, &view, env!("CARGO_PKG_VERSION")))?;
         Ok(bytes(py, &json))
     }
 
-    fn counters<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        bytes(py, &released(py, || self.handle.counters()))
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let handle = self.handle()?;
+        let json = released(py, || serde_json::to_vec(&handle.counters())).map_err(failed)?;
+        Ok(bytes(py, &json))
     }
 
     // ---- policy --------------------------------------------------------------------------------
 
-    fn policy_wait(&self, py: Python<'_>, timeout_ms: u64) -> Option<PolicyBatch> {
-        released(py, || self.handle.feed().wait(Duration::from_millis(timeout_ms))).map(PolicyBatch::from)
+    fn policy_wait(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<PolicyBatch>> {
+        let feed = self.handle()?.feed();
+        Ok(released(py, || feed.wait(Duration::from_millis(timeout_ms))).map(PolicyBatch::from))
     }
 
     fn policy_assign(
@@ -250,7 +283,7 @@ impl Node {
         agent_epochs: &[u8],
         terms: &[u8],
     ) -> PyResult<()> {
-        let items = assignments(self.handle.feed(), task_ids, epochs, agents, agent_epochs, terms)?;
-        self.handle.assign(term, items).map_err(busy)
+        let items = assignments(self.handle()?.feed(), task_ids, epochs, agents, agent_epochs, terms)?;
+        self.handle()?.assign(term, items).map_err(busy)
     }
 }
