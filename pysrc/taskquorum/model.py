@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import os
+import random
 import re
 import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 STATUSES: Final = (
@@ -102,3 +103,11 @@ _SEQUENCE = _Sequence()
 def new_task_id() -> str:
     """A new UUIDv7 as text. Not safe to call after a fork without `exec`."""
     return _SEQUENCE.next()
+
+
+def release() -> str:
+    """This release's version, `0.0.0` when it is not installed."""
+    try:
+        return version("taskquorum")
+    except PackageNotFoundError:
+        return "0.0.0"

@@ -1,0 +1,1 @@
+"""The HTTP API: route table, schemas, and handlers that decode, call the node, and encode."""

@@ -1,0 +1,205 @@
+"""The cluster and this node: status, drain, leadership, snapshot, the Raft log, health, counters.
+
+What only shows this node's view never waits for a quorum.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from taskquorum.api import wire
+from taskquorum.api.call import SSE, Call
+from taskquorum.api.schema import DrainBody, EmptyBody, TransferBody
+from taskquorum.api.streams import EventStream
+from taskquorum.errors import ConflictError, GoneError, NotFoundError, UnavailableError
+from taskquorum.node import Outcome
+
+LOG_ROWS: Final = 100
+LOG_ROWS_READ_MAX: Final = 256
+READY_LAG_MAX: Final = 1.0
+"""Seconds a node may be behind what it knows to be committed, and still be ready."""
+
+_drain: Final = msgspec.json.Decoder(DrainBody)
+_transfer: Final = msgspec.json.Decoder(TransferBody)
+_empty: Final = msgspec.json.Decoder(EmptyBody)
+
+
+def _view(call: Call) -> dict[str, Any]:
+    view: dict[str, Any] = msgspec.json.decode(call.app.node.native.status())
+    return view
+
+
+def status(call: Call) -> None:
+    """This node's view of the cluster."""
+    call.json(call.app.node.native.status())
+
+
+def nodes(call: Call) -> None:
+    """The nodes, as this one sees them."""
+    view = _view(call)
+    call.object({name: view.get(name) for name in ("nodes", "observed_by", "observed_at")})
+
+
+def stats(call: Call) -> None:
+    """Counters and percentiles of this node."""
+    view = _view(call)
+    shown = {
+        "observed_by": view.get("observed_by"),
+        "observed_at": view.get("observed_at"),
+        "tasks": view.get("tasks", {}),
+        **call.app.metrics.stats(),
+    }
+    call.object(shown)
+
+
+# ---- drain ---------------------------------------------------------------------------------------
+
+
+def _remaining(call: Call, node_id: str) -> int | None:
+    """Tasks that agents of the node still hold; null when there are too many agents to look at."""
+    query = msgspec.json.encode({"node_id": node_id, "limit": 1000})
+    _, items, cursor, _ = call.app.node.native.agents(query)
+    if cursor is not None:
+        return None
+    return sum(len(agent.get("held", ())) for agent in msgspec.json.decode(items))
+
+
+def drain(call: Call) -> None:
+    """Takes a node's agents out of service, and leadership away from it."""
+    node_id, body = call.name("id"), call.decode(_drain)
+    deadline = datetime.now(UTC) + timedelta(milliseconds=body.deadline_ms)
+    fields = {"node_id": node_id, "drain": True, "deadline_ms": body.deadline_ms}
+
+    def applied(outcome: Outcome) -> None:
+        remaining = _remaining(call, node_id)
+        state = "drained" if remaining == 0 else "draining"
+        shown = {
+            "node_id": node_id,
+            "state": state,
+            "remaining": remaining,
+            "deadline": deadline.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "revision": outcome.revision,
+        }
+        call.object(shown, outcome.revision, 202)
+        node = call.app.node
+        if node.leader == node_id:
+            node.transfer_leader(None, lambda done, detail: None, lambda problem: None)
+
+    call.propose(wire.command("drain_node", fields), applied)
+
+
+def resume(call: Call) -> None:
+    """Ends a node's drain."""
+    node_id = call.name("id")
+
+    def applied(outcome: Outcome) -> None:
+        shown = {"node_id": node_id, "state": "healthy", "remaining": None, "deadline": None, "revision": outcome.revision}
+        call.object(shown, outcome.revision)
+
+    call.propose(wire.command("drain_node", {"node_id": node_id, "drain": False}), applied)
+
+
+# ---- leadership, snapshot ------------------------------------------------------------------------
+
+
+def transfer_leader(call: Call) -> None:
+    """Hands leadership to the node named, or to the most caught-up one."""
+    body = call.decode(_transfer)
+    if body.to is not None and body.to not in {node["node_id"] for node in _view(call).get("nodes", [])}:
+        raise NotFoundError("there is no such node", field="/to")
+
+    def done(ok: bool, detail: str) -> None:
+        if not ok:
+            raise ConflictError(detail or "leadership was not handed over", code="not_transferred")
+        call.object({"done": True, "detail": detail})
+
+    call.app.node.transfer_leader(body.to, done, call.fail)
+
+
+def snapshot(call: Call) -> None:
+    """Takes a snapshot of this node's state."""
+    call.decode(_empty)
+
+    def done(ok: bool, detail: str) -> None:
+        if not ok:
+            raise UnavailableError(detail or "no snapshot was taken", code="no_snapshot")
+        call.object({"done": True, "detail": detail})
+
+    call.app.node.snapshot(done, call.fail)
+
+
+# ---- the Raft log --------------------------------------------------------------------------------
+
+
+def raft_log(call: Call) -> None:
+    """Rows of this node's log; with `follow` a stream of them."""
+    native = call.app.node.native
+    limit = call.query.get("limit", LOG_ROWS)
+    start = call.query.get("from", 0)
+    first, commit, rows = native.raft_log(start, min(limit, LOG_ROWS_READ_MAX))
+    if start and start < first:
+        raise GoneError(f"the log begins at {first}", field="from", oldest=first)
+    if call.query.get("follow"):
+        _follow(call, start or max(first, commit))
+        return
+    start = start or first
+    shown = {
+        "items": [msgspec.Raw(row) for row in rows],
+        "next_index": start + len(rows),
+        "first_index": first,
+        "commit_index": commit,
+    }
+    call.object(shown)
+
+
+def _follow(call: Call, start: int) -> None:
+    """Committed rows from `start` on, one message each with the index as its id."""
+    native = call.app.node.native
+    at = start
+
+    def read() -> tuple[list[bytes], bool]:
+        nonlocal at
+        _, commit, rows = native.raft_log(at, LOG_ROWS_READ_MAX)
+        pieces = []
+        for row in rows:
+            if at > commit:
+                break
+            pieces.append(b"id: %d\ndata: %b\n\n" % (at, row.replace(b"\n", b" ")))
+            at += 1
+        return pieces, at <= commit and bool(rows)
+
+    EventStream(call, SSE, read).begin()
+
+
+# ---- this process --------------------------------------------------------------------------------
+
+
+def healthz(call: Call) -> None:
+    """Whether this process should be left running."""
+    if call.app.node.stopped is not None:
+        raise UnavailableError(call.app.node.stopped or "the node has stopped", code="stopped")
+    call.object({"status": "ok"})
+
+
+def readyz(call: Call) -> None:
+    """Whether this node should get requests: a known leader, and little to catch up."""
+    app = call.app
+    if app.stopping:
+        raise UnavailableError("the node is stopping", code="stopping")
+    if app.node.stopped is not None:
+        raise UnavailableError(app.node.stopped or "the node has stopped", code="stopped")
+    view = _view(call)
+    if view.get("leader") is None:
+        waiting = view.get("waiting")
+        raise UnavailableError(waiting or "this node knows no leader", code="no_leader")
+    if app.lag.seconds(view["commit_index"], view["applied_index"]) > READY_LAG_MAX:
+        raise UnavailableError("this node is more than a second behind", code="lagging")
+    call.object({"status": "ready"})
+
+
+def metrics(call: Call) -> None:
+    """Prometheus text."""
+    call.answer(200, call.app.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
