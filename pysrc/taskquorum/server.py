@@ -103,12 +103,12 @@ class _Process:
         app = App(node, loop, metrics)
         server = Server(app.admit, app.dispatch, refuse, time.monotonic, Limits())
         metrics.server = server
-        loop.add_reader(self._native.notify_fd(), node.on_notify)
         try:
             self._native.start()
         except _native.NativeError as error:
             print(f"taskquorum {self._config.node_id}: {error}", file=sys.stderr, flush=True)
             return 1
+        loop.add_reader(self._native.notify_fd(), node.on_notify)
         self._policy = threading.Thread(target=self._run_policy, name="taskquorum-policy", daemon=True)
         self._policy.start()
         listening = await loop.create_server(server.protocol, sock=self._listener, backlog=BACKLOG)

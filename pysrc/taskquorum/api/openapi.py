@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from taskquorum.api.answers import Problem
-from taskquorum.api.routing import Route
+from taskquorum.api.routing import OneOf, Route
 
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
@@ -18,11 +18,7 @@ _STATUS: Final = {200: "Done", 201: "Created", 202: "Accepted"}
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The whole document."""
-    types: list[Any] = [Problem]
-    for route in routes:
-        types.extend(answer for answer in route.answers.values() if not isinstance(answer, str))
-        if route.body is not None:
-            types.append(route.body)
+    types = _types(routes)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = {_key(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
@@ -37,8 +33,25 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     }
 
 
+def _types(routes: Sequence[Route]) -> list[Any]:
+    found: dict[str, Any] = {_key(Problem): Problem}
+    for route in routes:
+        for shape in (*route.answers.values(), route.body):
+            if shape is not None and not isinstance(shape, str):
+                for kind in shape.types if isinstance(shape, OneOf) else (shape,):
+                    found[_key(kind)] = kind
+    return list(found.values())
+
+
 def _key(kind: Any) -> str:
     return repr(kind)
+
+
+def _schema(shape: Any, schemas: Mapping[str, Any]) -> Any:
+    if not isinstance(shape, OneOf):
+        return schemas[_key(shape)]
+    single = [schemas[_key(kind)] for kind in shape.types]
+    return {"anyOf": [*single, {"type": "array", "items": {"anyOf": single}}] if shape.array else single}
 
 
 def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +79,7 @@ def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
-        content = {"application/json": {"schema": schemas[_key(route.body)]}}
+        content = {"application/json": {"schema": _schema(route.body, schemas)}}
         if route.ndjson:
             content["application/x-ndjson"] = {"schema": {"type": "string"}}
         operation["requestBody"] = {"required": route.body_required, "content": content}
@@ -79,7 +92,7 @@ def _answers(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(answer, str):
             content = {answer: {"schema": {"type": "string"}}}
         else:
-            content = {"application/json": {"schema": schemas[_key(answer)]}}
+            content = {"application/json": {"schema": _schema(answer, schemas)}}
         answers[str(status)] = {"description": _STATUS[status], "content": content}
     answers["default"] = {
         "description": "Refused: a problem document (RFC 9457)",

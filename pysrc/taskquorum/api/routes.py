@@ -16,7 +16,7 @@ from taskquorum.api import (
     schema,
 )
 from taskquorum.api.call import Call
-from taskquorum.api.routing import Route
+from taskquorum.api.routing import OneOf, Route
 from taskquorum.model import API_BASE, BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, STATUSES
 
 _SLACK: Final = 4096
@@ -44,9 +44,9 @@ _CONDITIONS: Final = {"If-Match": 'The key\'s revision in quotes: "7".', "If-Non
 _TASKS: Final = (
     _call(
         "POST", "/tasks/distributed", handlers_tasks.submit, "Submit a task, a DAG, or an array of them", "tasks",
-        {202: answers.Submitted | answers.DagSubmitted | answers.BatchSubmitted, 200: answers.Task},
+        {202: OneOf((answers.Submitted, answers.DagSubmitted, answers.BatchSubmitted)), 200: answers.Task},
         query=_queries(query.WAIT_MS), headers=_IDEMPOTENCY, ndjson=True, body_required=True,
-        body=schema.TaskSubmit | schema.DagSubmit | list[schema.TaskSubmit | schema.DagSubmit],
+        body=OneOf((schema.TaskSubmit, schema.DagSubmit), array=True),
         body_bytes_max=BATCH_BODY_BYTES_MAX,
     ),
     _call(

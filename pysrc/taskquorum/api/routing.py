@@ -19,6 +19,14 @@ Handler = Callable[[Call], None]
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf:
+    """Alternatives, with `array` also as items of one, for a body or an answer."""
+
+    types: tuple[Any, ...]
+    array: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One call of the API, with what OpenAPI says of it."""
 
@@ -31,7 +39,7 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers with a meaning, described."""
     body: Any = None
-    """Struct, or a union of such, that the body is decoded into; None: no body."""
+    """Struct, or `OneOf` such, that the body is decoded into; None: no body."""
     body_required: bool = False
     body_bytes_max: int = BODY_BYTES_MAX
     ndjson: bool = False
