@@ -38,6 +38,7 @@ class FakeCluster:
         self.progress: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.revision = 0
+        self.leader: str | None = "fake-1"
         self.mute_beats = False
         self.withhold_held = False
         self.changed = asyncio.Condition()
@@ -121,6 +122,15 @@ class FakeCluster:
             await self.touch(task, "cancelled" if task["status"] == "cancelling" else "failed")
         return {**key, "accepted": True}
 
+    async def expire(self, agent_id: str) -> None:
+        """The agent's lease ran out: what it held goes back to the queue."""
+        self.agents.pop(agent_id, None)
+        for task in list(self.tasks.values()):
+            if task["status"] in ("assigned", "running") and task["assigned_agent_id"] == agent_id:
+                task["epoch"] += 1
+                task["assigned_agent_id"] = None
+                await self.touch(task, "ready")
+
     async def release(self, done: dict[str, Any]) -> None:
         for task in list(self.tasks.values()):
             open_ones = [d for d in task["dependencies"] if self.tasks[d]["status"] != "completed"]
@@ -143,7 +153,7 @@ class FakeServer:
         self.url = ""
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         app = web.Application(middlewares=[self._gate], client_max_size=16 << 20)
         prefix = "/api/v1"
         app.router.add_post(f"{prefix}/tasks/distributed", self.submit)
@@ -153,6 +163,10 @@ class FakeServer:
         app.router.add_post(f"{prefix}/tasks/{{id}}/cancel", self.cancel)
         app.router.add_get(f"{prefix}/watch", self.watch)
         app.router.add_post(f"{prefix}/agents", self.register)
+        app.router.add_get(f"{prefix}/agents", self.agents)
+        app.router.add_get(f"{prefix}/readyz", self.ready)
+        app.router.add_get("/readyz", self.ready)
+        app.router.add_post(f"{prefix}/tasks/{{id}}/complete", self.complete)
         app.router.add_post(f"{prefix}/agents/{{id}}/poll", self.poll)
         app.router.add_post(f"{prefix}/agents/{{id}}/heartbeat", self.beat)
         app.router.add_post(f"{prefix}/agents/{{id}}/drain", self.drain)
@@ -161,7 +175,7 @@ class FakeServer:
         app.router.add_get(f"{prefix}/cluster/status", self.status)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
@@ -245,12 +259,12 @@ class FakeServer:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         while not self.down:
+            known = len(self.cluster.events)
             for event in [event for event in self.cluster.events if event["revision"] > last]:
                 last = event["revision"]
                 data = json.dumps({"revision": last, "events": [event]})
                 await response.write(f": hello\nid: {last}\ndata: {data}\n\n".encode())
-            seen = last
-            await self.cluster.until(lambda seen=seen: self.down or self.cluster.revision > seen, 3600)
+            await self.cluster.until(lambda known=known: self.down or len(self.cluster.events) > known, 3600)
         return response
 
     async def register(self, request: web.Request) -> web.StreamResponse:
@@ -310,6 +324,19 @@ class FakeServer:
         lease_ms = 0 if cluster.mute_beats else 4000
         return web.json_response({"held": held, "commands": commands, "lease_ms": lease_ms})
 
+    async def agents(self, request: web.Request) -> web.StreamResponse:
+        items = [{"agent_id": name, "status": "up"} for name in self.cluster.agents]
+        return web.json_response({"items": items, "next_cursor": None, "revision": self.cluster.revision})
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"status": "ready"})
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        item = {"task_id": request.match_info["id"], "epoch": body["epoch"], "status": "completed", "result": body["result"]}
+        answer = await self.cluster.result(body["agent_id"], item)
+        return web.json_response(answer) if answer.get("accepted") else problem(409, "stale_epoch")
+
     async def drain(self, request: web.Request) -> web.StreamResponse:
         await self.cluster.nudge()
         return web.json_response({}, status=202)
@@ -343,8 +370,9 @@ class FakeServer:
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         quorum = {"voters": 1, "healthy": 1, "has_quorum": not self.cluster.mute_beats}
+        leader = self.cluster.leader
         node = {"node_id": "fake-1", "node_role": "leader", "status": "healthy"}
-        return web.json_response({"leader": "fake-1", "term": 1, "quorum": quorum, "nodes": [node]})
+        return web.json_response({"leader": leader, "term": 1, "quorum": quorum, "nodes": [node]})
 
 
 @asynccontextmanager

@@ -75,7 +75,7 @@ def drive(options: DemoOptions) -> int:
 
 
 async def _guarded(options: DemoOptions, directory: Path) -> int:
-    course = asyncio.create_task(Course(options, directory).run())
+    course = asyncio.create_task(Course(options, Fleet(directory, nodes=NODES)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, course.cancel)
@@ -85,9 +85,9 @@ async def _guarded(options: DemoOptions, directory: Path) -> int:
 class Course:
     """One run."""
 
-    def __init__(self, options: DemoOptions, directory: Path) -> None:
+    def __init__(self, options: DemoOptions, fleet: Fleet) -> None:
         self.options = options
-        self.fleet = Fleet(directory, nodes=NODES)
+        self.fleet = fleet
         self.client = AsyncClient(self.fleet.servers, timeout_s=RECOVERY_S)
         self.findings = Findings()
         self.screen = Screen(self.findings, quiet=options.json)
