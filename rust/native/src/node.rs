@@ -25,7 +25,7 @@ type Listed<'py> = (u64, Bound<'py, PyBytes>, Option<String>, Option<u64>);
 pub struct Node {
     node_id: String,
     /// Locked only without the GIL, so that whoever waits for it holds nobody up.
-    service: Mutex<Service>,
+    service: Service,
     /// Set by `start`.
     running: OnceLock<(Handle, String)>,
 }
@@ -71,29 +71,27 @@ impl Node {
     fn new(py: Python<'_>, config: &[u8]) -> PyResult<Self> {
         let config = Config::from_json(config).map_err(failed)?;
         let service = released(py, || Service::open(config)).map_err(failed)?;
-        Ok(Self { node_id: service.node_id().to_owned(), service: Mutex::new(service), running: OnceLock::new() })
+        let node_id = service.handle().node_id().to_owned();
+        Ok(Self { node_id, service, running: OnceLock::new() })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         released(py, || {
-            let mut service = self.service.lock();
-            let handle = service.start()?;
-            let address = service.raft_address().map_or_else(String::new, |address| address.to_string());
+            self.service.start()?;
             // A second start has failed above.
-            let _ = self.running.set((handle, address));
+            let _ = self.running.set((self.service.handle(), self.service.raft_address()));
             Ok(())
         })
         .map_err(|error: OpenError| failed(error))
     }
 
     fn stop(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<bool> {
-        released(py, || {
+        Ok(released(py, || {
             if let Some((handle, _)) = self.running.get() {
                 handle.feed().stop();
             }
-            self.service.lock().stop(Duration::from_millis(timeout_ms))
-        })
-        .map_err(failed)
+            self.service.stop(Duration::from_millis(timeout_ms))
+        }))
     }
 
     #[getter]

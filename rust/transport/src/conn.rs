@@ -140,6 +140,6 @@ impl Conn {
     }
 
     pub(crate) fn next_message(&mut self) -> Result<Option<PeerBody>, DecodeError> {
-        self.reader.next()
+        self.reader.take()
     }
 }

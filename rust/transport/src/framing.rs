@@ -41,7 +41,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// Any malformed, oversized or foreign frame: the stream cannot be read any further.
-    pub fn next(&mut self) -> Result<Option<PeerBody>, DecodeError> {
+    pub fn take(&mut self) -> Result<Option<PeerBody>, DecodeError> {
         if self.buffer.len() < HEADER_BYTES {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl FrameReader {
         // A body of a newer release that this one does not know: nothing that it needs to answer.
         match PeerMessage::decode(bytes)?.body {
             Some(body) => Ok(Some(body)),
-            None => self.next(),
+            None => self.take(),
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
 
     fn take_all(reader: &mut FrameReader) -> Vec<PeerBody> {
         let mut out = Vec::new();
-        while let Some(body) = reader.next().unwrap() {
+        while let Some(body) = reader.take().unwrap() {
             out.push(body);
         }
         out
@@ -123,7 +123,7 @@ mod tests {
             stream[at] ^= 1 << bit;
             let mut reader = FrameReader::new(1 << 20);
             reader.feed(&stream);
-            match reader.next() {
+            match reader.take() {
                 Ok(Some(body)) => prop_assert!(false, "took {body:?}"),
                 Ok(None) => prop_assert!(at < 4, "only a longer length may wait for more bytes"),
                 Err(_) => {}
@@ -135,6 +135,6 @@ mod tests {
     fn an_oversized_frame_is_refused_by_its_header_alone() {
         let mut reader = FrameReader::new(100);
         reader.feed(&encode(PeerBody::Raft(vec![0; 200].into()))[..HEADER_BYTES]);
-        assert!(matches!(reader.next(), Err(DecodeError::TooLarge(_))));
+        assert!(matches!(reader.take(), Err(DecodeError::TooLarge(_))));
     }
 }

@@ -72,14 +72,13 @@ pub enum NetEvent {
 
 /// Takes what happens on the net thread.
 pub trait Sink: Send {
-    /// # Errors
-    /// Only a [`NetEvent::Received`] may come back: its stream is not read until it is taken, which
-    /// is tried again after [`NetHandle::resume`].
-    fn deliver(&mut self, event: NetEvent) -> Result<(), NetEvent>;
+    /// Gives an event back that it has no room for. Only a [`NetEvent::Received`] may come back: its
+    /// stream is not read until it is taken, which is tried again after [`NetHandle::resume`].
+    fn deliver(&mut self, event: NetEvent) -> Option<NetEvent>;
 }
 
-impl<F: FnMut(NetEvent) -> Result<(), NetEvent> + Send> Sink for F {
-    fn deliver(&mut self, event: NetEvent) -> Result<(), NetEvent> {
+impl<F: FnMut(NetEvent) -> Option<NetEvent> + Send> Sink for F {
+    fn deliver(&mut self, event: NetEvent) -> Option<NetEvent> {
         self(event)
     }
 }
@@ -193,7 +192,7 @@ impl Net {
 
     fn tell(&mut self, sink: &mut impl Sink) {
         while let Some(event) = self.events.pop_front() {
-            assert!(sink.deliver(event).is_ok(), "a sink pushed back what is not a message");
+            assert!(sink.deliver(event).is_none(), "a sink pushed back what is not a message");
         }
     }
 
@@ -402,7 +401,7 @@ impl Net {
         loop {
             let Some(conn) = self.conns.get_mut(&token) else { return false };
             if let Some(event) = conn.parked.take()
-                && let Err(event) = sink.deliver(event)
+                && let Some(event) = sink.deliver(event)
             {
                 conn.parked = Some(event);
                 return false;

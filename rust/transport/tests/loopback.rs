@@ -29,9 +29,12 @@ impl Node {
         let (net, handle, address) = Net::bind(NetConfig { listen: listen.parse().unwrap(), hello, peers: Vec::new() }).unwrap();
         let (sender, events) = room.map_or_else(unbounded, bounded);
         let sink = move |event| match event {
-            NetEvent::Received { .. } => sender.try_send(event).map_err(|e| e.into_inner()),
+            NetEvent::Received { .. } => sender.try_send(event).err().map(|e| e.into_inner()),
             // A test that has ended listens no longer.
-            event => Ok(drop(sender.send(event))),
+            event => {
+                let _ = sender.send(event);
+                None
+            }
         };
         let thread = std::thread::spawn(move || net.run(sink).unwrap());
         Self { net: handle, address, events, thread: Some(thread) }

@@ -1,0 +1,243 @@
+//! The thread that owns the machine: drain, apply, one state write, then tell everybody.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use codec::frame::{Frame, FrameKind};
+use codec::log::Bootstrap;
+use codec::row::Cf;
+use crossbeam_channel::{Receiver, Sender};
+use machine::{Machine, RetentionLimits, Signal};
+use node::{AppliedBatch, ApplyDriver, ApplyInput, Event};
+use store::StateStore;
+use store::rocks::{DataDirectory, RocksState};
+
+use crate::feed::Feed;
+use crate::interest::Interest;
+use crate::metrics::Metrics;
+use crate::raft_thread::ToRaft;
+use crate::ring::{Hints, Ring};
+use crate::state_cell::StateCell;
+
+pub(crate) enum ApplyRequest {
+    Input(ApplyInput),
+    /// Writes the first rows, flushed, and loads them; then `done`.
+    Bootstrap {
+        bootstrap: Box<Bootstrap>,
+        done: Sender<()>,
+    },
+    /// Waits until the log names the directory, then uses it.
+    Install {
+        state_dir: String,
+        index: u64,
+        logged: Receiver<()>,
+    },
+}
+
+pub(crate) struct ApplyThread {
+    /// `None` while the node belongs to no cluster.
+    pub driver: Option<ApplyDriver>,
+    pub session: u64,
+    pub limits: RetentionLimits,
+    pub state: Arc<StateCell>,
+    pub directory: Arc<DataDirectory>,
+    pub requests: Receiver<ApplyRequest>,
+    pub raft: Sender<ToRaft>,
+    pub ring: Arc<Ring>,
+    pub interest: Arc<Interest>,
+    pub feed: Arc<Feed>,
+    pub metrics: Arc<Metrics>,
+    pub batch_bytes_max: usize,
+    /// Replaced stores that a reader may still use; their directories go when the last one lets go.
+    pub retired: Vec<Arc<RocksState>>,
+    /// Leadership that was told, and is established once an entry of its own term was applied.
+    pub coming_term: Option<u64>,
+}
+
+impl ApplyThread {
+    /// Runs until all senders are gone, or the state cannot be read or written.
+    pub(crate) fn run(mut self) {
+        let mut next = None;
+        while let Some(request) = next.take().or_else(|| self.requests.recv().ok()) {
+            match self.execute(request) {
+                Ok(following) => next = following,
+                Err(reason) => {
+                    // A raft thread that has ended listens no longer.
+                    let _ = self.raft.send(ToRaft::Halt(reason));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, request: ApplyRequest) -> Result<Option<ApplyRequest>, String> {
+        match request {
+            ApplyRequest::Input(ApplyInput::Entries { mut entries, mut configurations }) => {
+                let mut bytes: usize = entries.iter().map(|e| e.data.len()).sum();
+                let mut next = None;
+                while bytes < self.batch_bytes_max {
+                    match self.requests.try_recv() {
+                        Ok(ApplyRequest::Input(ApplyInput::Entries { entries: more, configurations: with })) => {
+                            bytes += more.iter().map(|e| e.data.len()).sum::<usize>();
+                            entries.extend(more);
+                            configurations.extend(with);
+                        }
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                self.metrics.apply_batch_entries.record(entries.len() as u64);
+                self.metrics.entries_applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                self.input(ApplyInput::Entries { entries, configurations })?;
+                Ok(next)
+            }
+            ApplyRequest::Input(input) => self.input(input).map(|()| None),
+            ApplyRequest::Bootstrap { bootstrap, done } => self.bootstrap(&bootstrap, done).map(|()| None),
+            ApplyRequest::Install { state_dir, index, logged } => {
+                // Without an answer the log writer has failed, and has said so.
+                if logged.recv().is_ok() {
+                    self.install(&state_dir, index)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn input(&mut self, input: ApplyInput) -> Result<(), String> {
+        if let ApplyInput::Session { session } = input {
+            self.session = session;
+        }
+        let Some(driver) = &mut self.driver else {
+            return match input {
+                ApplyInput::Entries { .. } => Err("entries were committed before the first rows were written".to_owned()),
+                _ => Ok(()),
+            };
+        };
+        let started = Instant::now();
+        if let ApplyInput::Role { leader, term } = input {
+            self.coming_term = leader.then_some(term);
+            if !leader {
+                self.feed.role(false, term, driver.machine());
+            }
+        }
+        let answered = matches!(input, ApplyInput::Entries { .. } | ApplyInput::LookForDue { .. });
+        let state = self.state.get();
+        let batch = driver.step(state.as_ref(), input).map_err(|e| e.to_string())?;
+        if !batch.changes.is_empty() {
+            state.write(&batch.changes).map_err(|e| format!("the state cannot be written: {e}"))?;
+            self.metrics.apply_us.record(started.elapsed().as_micros() as u64);
+        }
+        self.tell(batch, answered);
+        Ok(())
+    }
+
+    /// The rows are written: whoever waits for them may look.
+    fn tell(&mut self, batch: AppliedBatch, answered: bool) {
+        let Some(driver) = &self.driver else { return };
+        self.ring.hint(&mut self.hints(&batch));
+        if let Some(term) = self.coming_term
+            && batch.report.term >= term
+        {
+            self.coming_term = None;
+            self.feed.role(true, term, driver.machine());
+        } else {
+            self.feed.applied(&batch.signals, driver.machine());
+        }
+        for signal in &batch.signals {
+            if let Signal::Quarantine { revision, reason, command } = signal {
+                self.quarantine(*revision, reason, command);
+            }
+        }
+        if answered {
+            self.send(Event::Applied(batch.report));
+        }
+    }
+
+    fn hints(&self, batch: &AppliedBatch) -> Hints {
+        let mut hints = Hints::default();
+        for signal in &batch.signals {
+            match signal {
+                Signal::Status { task, status } if self.interest.in_task(*task) => {
+                    hints.tasks.insert(*task, *status);
+                }
+                Signal::Assigned { agent } | Signal::Command { agent } if self.interest.in_agent(agent) => {
+                    hints.agents.insert(agent.clone());
+                }
+                _ => {}
+            }
+        }
+        if self.interest.in_events() && batch.changes.iter().any(|c| c.cf == Cf::Event) {
+            hints.events = Some(batch.report.revision);
+        }
+        hints
+    }
+
+    /// Keeps the command that would have broken an invariant. That it cannot be kept changes nothing.
+    fn quarantine(&self, revision: u64, reason: &str, command: &[u8]) {
+        self.metrics.quarantined.fetch_add(1, Ordering::Relaxed);
+        eprintln!("taskquorum: command {revision} was refused, because it would have broken an invariant: {reason}");
+        let directory = self.directory.path().join("quarantine");
+        let mut bytes = Vec::new();
+        Frame::encode(FrameKind::Quarantine, command, &mut bytes);
+        let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join(revision.to_string()), bytes));
+        if let Err(error) = kept {
+            eprintln!("taskquorum: the bytes of command {revision} could not be kept: {error}");
+        }
+    }
+
+    fn bootstrap(&mut self, bootstrap: &Bootstrap, done: Sender<()>) -> Result<(), String> {
+        let state = self.state.get();
+        write_first_rows(state.as_ref(), bootstrap).map_err(|e| e.to_string())?;
+        self.driver = Some(self.load(&state)?);
+        // The raft thread waits for this, unless it has ended.
+        let _ = done.send(());
+        Ok(())
+    }
+
+    fn load(&self, state: &RocksState) -> Result<ApplyDriver, String> {
+        ApplyDriver::load(state, self.session, self.limits).map_err(|e| format!("the state cannot be loaded: {e}"))
+    }
+
+    fn install(&mut self, state_dir: &str, index: u64) -> Result<(), String> {
+        let path: PathBuf = self.directory.path().join(state_dir);
+        let state = Arc::new(self.directory.open_state(state_dir).map_err(|e| e.to_string())?);
+        let driver = self.load(&state)?;
+        if driver.machine().applied_index() != index {
+            let found = driver.machine().applied_index();
+            return Err(format!("{}: holds the state at {found}, but the log was cut at {index}", path.display()));
+        }
+        let installed = driver.loaded_report();
+        self.driver = Some(driver);
+        self.retired.push(self.state.replace(state, state_dir.to_owned()));
+        self.remove_retired()?;
+        self.feed.replaced();
+        self.send(Event::SnapshotInstalled(installed));
+        Ok(())
+    }
+
+    /// Deletes replaced directories once nobody reads them; the next start deletes what is left.
+    fn remove_retired(&mut self) -> Result<(), String> {
+        self.retired.retain(|state| Arc::strong_count(state) > 1);
+        if self.retired.is_empty() {
+            self.directory.remove_unnamed(&self.state.names()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, event: Event) {
+        // A raft thread that has ended listens no longer.
+        let _ = self.raft.send(ToRaft::event(event));
+    }
+}
+
+/// Writes and flushes the rows of a new cluster.
+pub(crate) fn write_first_rows(state: &dyn StateStore, bootstrap: &Bootstrap) -> Result<(), store::StoreError> {
+    state.write(&Machine::bootstrap_rows(bootstrap))?;
+    state.flush()?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Slow disk work beside the log: flushing and copying the state, and reading old entries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use node::Event;
+use store::rocks::DataDirectory;
+use store::{LogReader, StateStore, StoreError, meta_of};
+
+use crate::metrics::Metrics;
+use crate::raft_thread::ToRaft;
+use crate::snapshot_out::Checkpoints;
+use crate::state_cell::StateCell;
+
+pub(crate) enum DiskRequest {
+    /// Answered by `Event::Flushed`.
+    Flush,
+    /// Answered by `Event::SnapshotMade` or `SnapshotFailed`.
+    Checkpoint,
+}
+
+pub(crate) struct DiskThread {
+    pub state: Arc<StateCell>,
+    pub directory: Arc<DataDirectory>,
+    pub checkpoints: Arc<Checkpoints>,
+    pub requests: Receiver<DiskRequest>,
+    pub raft: Sender<ToRaft>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl DiskThread {
+    /// Runs until all senders are gone, or a flush fails.
+    pub(crate) fn run(self) {
+        while let Ok(request) = self.requests.recv() {
+            let answer = match request {
+                DiskRequest::Flush => self.flush(),
+                DiskRequest::Checkpoint => self.checkpoint(),
+            };
+            if self.raft.send(answer).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn flush(&self) -> ToRaft {
+        let started = Instant::now();
+        match self.state.get().flush() {
+            Ok(applied_index) => {
+                self.metrics.flush_us.record(started.elapsed().as_micros() as u64);
+                ToRaft::event(Event::Flushed { applied_index })
+            }
+            Err(error) => ToRaft::Halt(format!("the state cannot be flushed: {error}")),
+        }
+    }
+
+    fn checkpoint(&self) -> ToRaft {
+        let started = Instant::now();
+        match self.make_checkpoint() {
+            Ok(event) => {
+                self.metrics.checkpoint_us.record(started.elapsed().as_micros() as u64);
+                ToRaft::event(event)
+            }
+            Err(StoreError::Poisoned(reason)) => ToRaft::Halt(reason),
+            Err(error) => ToRaft::event(Event::SnapshotFailed { reason: error.to_string() }),
+        }
+    }
+
+    /// Copies the state under a name of its own, reads from inside what it is, and only then gives
+    /// it the name under which it is sent.
+    fn make_checkpoint(&self) -> Result<Event, StoreError> {
+        let failed = |cause: std::io::Error| StoreError::Failed { what: "the checkpoint".to_owned(), cause: cause.to_string() };
+        let read =
+            |cause: codec::row::ReadError| StoreError::Failed { what: "the checkpoint".to_owned(), cause: cause.to_string() };
+        let path = self.directory.path().join("snapshots").join("making");
+        self.checkpoints.prune(&self.directory)?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
+        self.state.get().checkpoint(&path)?;
+        let meta = meta_of(&self.directory.open_state("snapshots/making")?).map_err(read)?;
+        let Some(meta) = meta else {
+            return Err(StoreError::Failed { what: "the checkpoint".to_owned(), cause: "it holds no meta row".to_owned() });
+        };
+        let final_path: PathBuf = self.directory.snapshot_path(meta.applied_index);
+        if !final_path.exists() {
+            std::fs::rename(&path, &final_path).map_err(failed)?;
+        }
+        self.checkpoints.made(meta.applied_index);
+        let configuration = meta.configuration.unwrap_or_default();
+        Ok(Event::SnapshotMade { index: meta.applied_index, term: meta.applied_term, configuration })
+    }
+}
+
+/// Entries asked for by `Effect::FetchEntries`.
+pub(crate) struct Fetch {
+    pub fetch: u64,
+    pub low: u64,
+    pub high: u64,
+    pub bytes_max: u64,
+}
+
+/// Reads entries for followers that are behind; until all senders are gone.
+pub(crate) fn read_entries(reader: Arc<dyn LogReader>, requests: Receiver<Fetch>, raft: Sender<ToRaft>) {
+    while let Ok(Fetch { fetch, low, high, bytes_max }) = requests.recv() {
+        let answer = match reader.entries(low, high, bytes_max) {
+            Ok(entries) => ToRaft::event(Event::EntriesFetched { fetch, entries }),
+            // The log was cut meanwhile: without entries the follower is sent a snapshot.
+            Err(error) if !error.stops_node() => ToRaft::event(Event::EntriesFetched { fetch, entries: Vec::new() }),
+            Err(error) => ToRaft::Halt(error.to_string()),
+        };
+        if raft.send(answer).is_err() {
+            return;
+        }
+    }
+}
