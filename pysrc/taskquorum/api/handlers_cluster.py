@@ -139,9 +139,11 @@ def raft_log(call: Call) -> None:
     native = call.app.node.native
     limit = call.query.get("limit", LOG_ROWS)
     start = call.query.get("from", 0)
-    first, commit, rows = native.raft_log(start, min(limit, LOG_ROWS_READ_MAX))
+    first, commit, rows = native.raft_log(start, limit)
     if start and start < first:
         raise GoneError(f"the log begins at {first}", field="from", oldest=first)
+    if not start:
+        first, commit, rows = native.raft_log(first, limit)
     if call.query.get("follow"):
         _follow(call, start or max(first, commit))
         return
