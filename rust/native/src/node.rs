@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use codec::row::StateRead;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use runtime::query::{self, AgentQuery, Page, TaskQuery};
@@ -77,21 +76,23 @@ impl Node {
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         released(py, || {
-            self.service.start()?;
+            let handle = self.service.start()?;
+            let address = self.service.raft_address().map_or_else(String::new, |address| address.to_string());
             // A second start has failed above.
-            let _ = self.running.set((self.service.handle(), self.service.raft_address()));
+            let _ = self.running.set((handle, address));
             Ok(())
         })
         .map_err(|error: OpenError| failed(error))
     }
 
     fn stop(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<bool> {
-        Ok(released(py, || {
+        released(py, || {
             if let Some((handle, _)) = self.running.get() {
                 handle.feed().stop();
             }
             self.service.stop(Duration::from_millis(timeout_ms))
-        }))
+        })
+        .map_err(failed)
     }
 
     #[getter]
