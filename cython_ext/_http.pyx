@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False, autotestdict=False
 """HTTP/1.1 between sockets and plain functions: framing by httptools (llhttp), the rest here.
 
 What always holds:
@@ -33,6 +33,8 @@ cdef dict STATUS_LINES = {
     status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()
 }
 
+cdef double LINGER_S = 1.0
+
 cdef enum:
     READING_IDLE = 0      # between requests
     READING_HEAD = 1
@@ -54,7 +56,7 @@ cdef class Limits:
     cdef readonly double head_s, body_s, idle_s
 
     def __init__(
-        self, *, int head_bytes_max=16384, int headers_max=64, int pipelined_max=16,
+        self, int head_bytes_max=16384, int headers_max=64, int pipelined_max=16,
         int connections_max=10_000, long long bodies_bytes_max=268_435_456,
         double head_s=5.0, double body_s=30.0, double idle_s=60.0,
     ):
@@ -130,7 +132,7 @@ cdef class Server:
         """Closes every connection at once."""
         cdef Connection connection
         for connection in list(self.connections):
-            connection.close()
+            connection.abandon()
 
 
 cdef class Request:
@@ -229,7 +231,7 @@ cdef class Connection:
     cdef int reading, head_bytes, header_count, incoming_limit
     cdef long long body_bytes
     cdef double deadline
-    cdef bint writable, paused, last, pumping, closed
+    cdef bint writable, paused, last, pumping, closed, lingering
     cdef tuple rejection
 
     def __init__(self, Server server):
@@ -281,6 +283,8 @@ cdef class Connection:
         self.deadline = 0.0
         if self.current is None and not self.queue:
             return False
+        if self.current is not None and self.current.on_gone is not None:
+            return False  # Nobody is there any more for whom this request waits: `connection_lost` tells it.
         self.last = True
         return True
 
@@ -449,7 +453,6 @@ cdef class Connection:
         self.last = True
         self.reading = READING_ENDED
         self.deadline = 0.0
-        self.pause_reading()
 
     cdef pause_reading(self):
         if not self.paused and self.transport is not None and not self.transport.is_closing():
@@ -566,13 +569,26 @@ cdef class Connection:
         ))
 
     cdef time_out(self):
-        if self.reading == READING_IDLE:
-            self.close()
+        if self.reading == READING_IDLE or self.reading == READING_ENDED:
+            self.abandon()
             return
         self.reject(408, "request_timeout", "the request did not arrive in time")
         self.pump()
 
     cdef close(self):
+        """Closes once everything is written. Behind a refused request bytes may still come: closing on them
+        would reset the connection and lose the refusal, so they are read and dropped for a while."""
+        if self.rejection is None or self.lingering or self.transport is None or self.transport.is_closing():
+            self.abandon()
+            return
+        self.lingering = True
+        self.deadline = self.server.clock() + LINGER_S
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
+        self.transport.write_eof()
+
+    cdef abandon(self):
         if self.transport is not None and not self.transport.is_closing():
             self.deadline = 0.0
             self.transport.close()

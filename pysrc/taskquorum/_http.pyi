@@ -18,7 +18,6 @@ class Limits:
     idle_s: Final[float]
     def __init__(
         self,
-        *,
         head_bytes_max: int = ...,
         headers_max: int = ...,
         pipelined_max: int = ...,
