@@ -59,6 +59,7 @@ native: $(BUILD_ENV)/.installed
 build: native .venv/.installed
 	@$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/taskquorum-*.whl
 	@$(BIN)/taskquorum --help >/dev/null
+	@$(BIN)/python -m taskquorum.scheduling.runner
 	@echo "make: $(BIN)/taskquorum is ready"
 
 ##: wheel	dist/taskquorum-*.whl alone

@@ -1,0 +1,51 @@
+"""Every number the placement policy is tuned by, in one file, the same for every workload.
+
+Scores are integers in basis points (1/10,000), so that a replay agrees to the last bit.
+"""
+
+from typing import Final
+
+SCALE: Final = 10_000
+"""One whole, in basis points."""
+QUANTUM: Final = 50
+"""Match, success and load are rounded down to multiples of this: near-equal agents tie, and ties go to the best fit."""
+
+# Weights of the score terms, in the order in which they are proposed with a decision; together one SCALE.
+TERMS: Final = 6
+WEIGHT_MATCH: Final = 4000
+WEIGHT_SUCCESS: Final = 2000
+WEIGHT_LOAD: Final = 1500
+WEIGHT_FIT: Final = 1500
+WEIGHT_DATA: Final = 500
+WEIGHT_SPREAD: Final = 500
+NEUTRAL: Final = 5000
+"""What a term is worth where it has no meaning (data locality without artefacts, fit without divisible resources)."""
+
+LOAD_FORGIVEN: Final = 500
+"""Reported load below this costs no capacity: an idle machine is never quite idle."""
+LOAD_ALPHA: Final = 3000
+"""Weight of a new load report in the running mean."""
+
+SLICE_TASKS: Final = 64
+"""Decisions of one slice: the view is brought up to date between slices."""
+SLICE_WORK: Final = 120_000
+"""(class, agent) pairs looked at in one slice, about 2 ms: what is left waits for the next."""
+PENDING_US: Final = 2_000_000
+"""A proposed decision that was neither confirmed nor refused by then is taken back into the queue; the task's epoch makes a
+late one harmless."""
+IDLE_WAIT_MS: Final = 1000
+BUSY_WAIT_MS: Final = 5
+MATCH_ROWS: Final = 1024
+"""Classes whose static match against every agent is kept; the oldest row makes room."""
+
+# Prediction (see predict.py): quantile 0.9 of the logarithm of the duration.
+SAMPLES_MIN: Final = 3
+SPREAD_START: Final = 0.3
+SPREAD_MIN: Final = 0.05
+QUANTILE_START: Final = 1.28
+QUANTILE_MIN: Final = -3.0
+QUANTILE_STEP: Final = 0.15
+QUANTILE: Final = 0.9
+SPREAD_KEEP: Final = 0.85
+SPREAD_GAIN: Final = 0.1875
+MEAN_GAIN: Final = 0.3

@@ -1,0 +1,316 @@
+"""Feasible, then score, then assign: the placement of one slice.
+
+What always holds: integers only; no agent is chosen that lacks a hard need, a label, the task type or free capacity; a
+decision leases its capacity before the next one is taken; equal scores go to the tightest fit, then to the lowest agent id.
+Queue order is strict: a task that can be placed is never passed over for one that is served after it.
+"""
+
+import numpy as np
+from numba import njit
+
+from taskquorum.scheduling import constants as k
+from taskquorum.scheduling.columns import (
+    ACTIVE_COUNT,
+    CAPACITY,
+    I16,
+    I32,
+    I64,
+    MATCH_NEXT,
+    PENDING,
+    PENDING_COUNT,
+    QUEUED_COUNT,
+    STALLED,
+    STALLED_COUNT,
+    Agents,
+    Classes,
+    Match,
+    Queue,
+    Tasks,
+)
+from taskquorum.scheduling.queue_kernels import before, head, lease, pop
+
+_SCALE = k.SCALE
+_QUANTUM = k.QUANTUM
+_NEUTRAL = k.NEUTRAL
+_FORGIVEN = k.LOAD_FORGIVEN
+
+
+@njit(cache=True, nogil=True)
+def match_of(c: Classes, a: Agents, klass: int, agent: int) -> int:
+    """Weighted mean of the declared levels a class asks for, in basis points, rounded down to QUANTUM; −1 where the agent
+    lacks a hard need, a label, the task type, or could not hold the demand even when empty. A class without needs is worth
+    a full match everywhere."""
+    kind = c.kind[klass]
+    if (a.kinds[agent, kind // 64] >> np.uint64(kind % 64)) & np.uint64(1) == np.uint64(0):
+        return -1
+    for w in range(c.labels.shape[1]):
+        if (c.labels[klass, w] & ~a.labels[agent, w]) != np.uint64(0):
+            return -1
+    for r in range(c.demand.shape[1]):
+        if c.demand[klass, r] > a.total[agent, r]:
+            return -1
+    weighted = 0
+    weights = 0
+    for i in range(c.need_from[klass], c.need_from[klass] + c.need_count[klass]):
+        level = a.capability[agent, c.need_dimension[i]]
+        if level < c.need_min[i]:
+            return -1
+        weighted += c.need_weight[i] * max(level, 0)
+        weights += c.need_weight[i]
+    if weights == 0:
+        return _SCALE
+    return weighted // weights // _QUANTUM * _QUANTUM
+
+
+@njit(cache=True, nogil=True)
+def match_row(c: Classes, a: Agents, m: Match, cell: I64, agents: int, klass: int) -> int:
+    """The row of `Match` for a class, computed if it is missing or older than the agents."""
+    row = c.match_row[klass]
+    if row < 0:
+        row = cell[MATCH_NEXT]
+        cell[MATCH_NEXT] = (row + 1) % m.owner.size
+        if m.owner[row] >= 0:
+            c.match_row[m.owner[row]] = -1
+        m.owner[row] = klass
+        m.at[row] = -1
+        c.match_row[klass] = row
+    if m.at[row] != a.version[0]:
+        for agent in range(agents):
+            m.value[row, agent] = match_of(c, a, klass, agent)
+        m.at[row] = a.version[0]
+    return row
+
+
+@njit(cache=True, nogil=True)
+def free_of(a: Agents, demand: I64, free: I64, agent: int) -> bool:
+    """Fills `free` with what an agent may still take of each resource: the total less what is leased, or less what it
+    reports as used where a load measures the resource, whichever is less. False as soon as a demand does not fit."""
+    for r in range(demand.size):
+        total = a.total[agent, r]
+        left = total - a.leased[agent, r]
+        column = a.measured[r]
+        if column >= 0:
+            used = a.load[agent, column] - _FORGIVEN
+            if used > 0:
+                left = min(left, total * (_SCALE - min(used, _SCALE)) // _SCALE)
+        if demand[r] > 0 and demand[r] > left:
+            return False
+        free[r] = left
+    return True
+
+
+@njit(cache=True, nogil=True)
+def score_terms(a: Agents, demand: I64, free: I64, agent: int, match: int, terms: I64) -> int:
+    """Fills the terms match, success, 1 − load, fit and data, each 0..SCALE, and returns their weighted sum (in basis points
+    times SCALE); the sixth term, `spread_of`, is the same for all agents of a node and added by `best_agent`.
+
+    Success is the mean of Beta(1 + successes, 1 + failures). Load is the larger of the reported load and the share of slots
+    leased, so equal agents fill evenly. Fit rewards small leftovers of the divisible resources the task asks for.
+    """
+    tried = a.succeeded[agent] + a.failed[agent]
+    busy = max(a.load[agent, 0], a.load[agent, 1], a.load[agent, 2])
+    if a.total[agent, 0] > 0:
+        busy = max(busy, a.leased[agent, 0] * _SCALE // a.total[agent, 0])
+    share = 0
+    asked = 0
+    for r in range(1, demand.size):
+        if demand[r] > 0:
+            share += max(free[r] - demand[r], 0) * _SCALE // a.total[agent, r]
+            asked += 1
+    terms[0] = match
+    terms[1] = _SCALE * (1 + a.succeeded[agent]) // (2 + tried) // _QUANTUM * _QUANTUM
+    terms[2] = (_SCALE - min(max(busy, 0), _SCALE)) // _QUANTUM * _QUANTUM
+    terms[3] = _NEUTRAL if asked == 0 else _SCALE - min(share // asked, _SCALE)
+    terms[4] = _NEUTRAL
+    return (
+        k.WEIGHT_MATCH * terms[0]
+        + k.WEIGHT_SUCCESS * terms[1]
+        + k.WEIGHT_LOAD * terms[2]
+        + k.WEIGHT_FIT * terms[3]
+        + k.WEIGHT_DATA * terms[4]
+    )
+
+
+@njit(cache=True, nogil=True)
+def spread_of(a: Agents, node: int) -> int:
+    """The free share of a node's slots in basis points, 0..SCALE; neutral for a node without any."""
+    if a.node_total[node] <= 0:
+        return _NEUTRAL
+    return min(max(_SCALE - a.node_leased[node] * _SCALE // a.node_total[node], 0), _SCALE)
+
+
+@njit(cache=True, nogil=True)
+def tightness(a: Agents, demand: I64, agent: int) -> int:
+    """What would stay free of everything after the placement, as a sum of shares in basis points: smaller is tighter."""
+    share = 0
+    for r in range(demand.size):
+        if a.total[agent, r] > 0:
+            share += (a.total[agent, r] - a.leased[agent, r] - demand[r]) * _SCALE // a.total[agent, r]
+    return share
+
+
+@njit(cache=True, nogil=True)
+def is_excluded(pool: I32, start: int, agent: int) -> bool:
+    """Whether an agent stands in the list that begins at `start` (−1: no list)."""
+    if start >= 0:
+        i = start
+        while pool[i] >= 0:
+            if pool[i] == agent:
+                return True
+            i += 1
+    return False
+
+
+@njit(cache=True, nogil=True)
+def evaluate(a: Agents, demand: I64, matches: I16, agents: int, scores: I64, scratch: I64) -> None:
+    """Scores every agent for a class into `scores`, −1 where it does not fit now; `scratch` holds terms, then free amounts."""
+    for agent in range(agents):
+        evaluate_one(a, demand, matches, agent, scores, scratch)
+
+
+@njit(cache=True, nogil=True)
+def evaluate_one(a: Agents, demand: I64, matches: I16, agent: int, scores: I64, scratch: I64) -> None:
+    """`evaluate` for one agent, after its capacity changed."""
+    scores[agent, 0] = -1
+    if matches[agent] >= 0 and a.placeable[agent] and free_of(a, demand, scratch[k.TERMS :], agent):
+        scores[agent, 0] = score_terms(a, demand, scratch[k.TERMS :], agent, matches[agent], scratch)
+        scores[agent, 1] = tightness(a, demand, agent)
+
+
+@njit(cache=True, nogil=True)
+def best_agent(scores: I64, spread: I64, node: I32, rank: I32, pool: I32, agents: int, excluded: int) -> int:
+    """The agent with the best score, at ties the tightest fit, then the lowest id; −1 when none fits."""
+    best = -1
+    best_score = -1
+    for agent in range(agents):
+        if scores[agent, 0] < 0 or is_excluded(pool, excluded, agent):
+            continue
+        score = scores[agent, 0] + k.WEIGHT_SPREAD * spread[node[agent]]
+        if score < best_score:
+            continue
+        if score == best_score:
+            if scores[agent, 1] > scores[best, 1]:
+                continue
+            if scores[agent, 1] == scores[best, 1] and rank[agent] > rank[best]:
+                continue
+        best = agent
+        best_score = score
+    return best
+
+
+# ---- the slice --------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(t: Tasks, q: Queue, heads: I32, size: int, at: int) -> None:
+    """Restores the binary heap of classes, ordered by the task each would serve next."""
+    while True:
+        first = at
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < size and before(t, q.root[heads[child]], q.root[heads[first]]):
+                first = child
+        if first == at:
+            return
+        heads[at], heads[first] = heads[first], heads[at]
+        at = first
+
+
+@njit(cache=True, nogil=True)
+def _open_classes(t: Tasks, q: Queue, heads: I32) -> int:
+    """Fills `heads` with the classes that have a task and are not blocked, as a heap; how many."""
+    size = 0
+    i = 0
+    while i < q.cell[ACTIVE_COUNT]:
+        klass = q.active[i]
+        if head(t, q, klass) < 0:
+            continue  # `head` moved another class into this place
+        if q.blocked[klass] != q.cell[CAPACITY]:
+            heads[size] = klass
+            size += 1
+        i += 1
+    for at in range(size // 2 - 1, -1, -1):
+        _sift_down(t, q, heads, size, at)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _has_slot(a: Agents, agents: int) -> bool:
+    for agent in range(agents):
+        if a.placeable[agent] and a.leased[agent, 0] < a.total[agent, 0]:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def decide(
+    t: Tasks,
+    q: Queue,
+    c: Classes,
+    a: Agents,
+    m: Match,
+    agents: int,
+    now_us: int,
+    work_max: int,
+    heads: I32,
+    scores: I64,
+    out_task: I32,
+    out_agent: I32,
+    out_terms: I16,
+) -> int:
+    """Places up to `out_task.size` tasks and marks them PENDING; returns how many.
+
+    Stops early when nothing that is queued can be placed or when about `work_max` pairs were looked at; what was learned
+    (blocked classes, stalled tasks) stands until capacity appears, so calling again goes on where this ended.
+    """
+    if q.cell[QUEUED_COUNT] == 0 or not _has_slot(a, agents):
+        return 0
+    size = _open_classes(t, q, heads)
+    scratch = np.zeros(k.TERMS + c.demand.shape[1], np.int64)
+    spread = np.empty(a.node_total.size, np.int64)
+    for node in range(spread.size):
+        spread[node] = spread_of(a, node)
+    placed = 0
+    work = 0
+    scored = -1
+    while size > 0 and placed < out_task.size and work < work_max:
+        klass = heads[0]
+        row = q.root[klass]
+        demand = c.demand[klass]
+        matches = m.value[match_row(c, a, m, q.cell, agents, klass)]
+        if klass != scored:
+            evaluate(a, demand, matches, agents, scores, scratch)
+            scored = klass
+            work += agents
+        agent = best_agent(scores, spread, a.node, a.rank, q.pool, agents, t.excluded[row])
+        work += agents // 16
+        if agent < 0 and t.excluded[row] < 0:
+            q.blocked[klass] = q.cell[CAPACITY]
+            size -= 1
+            heads[0] = heads[size]
+        else:
+            pop(t, q, klass)
+            q.cell[QUEUED_COUNT] -= 1
+            if agent < 0:
+                t.state[row] = STALLED
+                q.stalled[q.cell[STALLED_COUNT]] = row
+                q.cell[STALLED_COUNT] += 1
+            else:
+                free_of(a, demand, scratch[k.TERMS :], agent)
+                score_terms(a, demand, scratch[k.TERMS :], agent, matches[agent], scratch)
+                scratch[5] = spread[a.node[agent]]
+                for i in range(k.TERMS):
+                    out_terms[placed, i] = scratch[i]
+                out_task[placed] = row
+                out_agent[placed] = agent
+                t.state[row] = PENDING
+                t.since[row] = now_us
+                q.cell[PENDING_COUNT] += 1
+                lease(t, c, a, row, agent)
+                placed += 1
+                spread[a.node[agent]] = spread_of(a, a.node[agent])
+                evaluate_one(a, demand, matches, agent, scores, scratch)
+            if head(t, q, klass) < 0:
+                size -= 1
+                heads[0] = heads[size]
+        _sift_down(t, q, heads, size, 0)
+    return placed

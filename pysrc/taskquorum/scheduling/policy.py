@@ -1,0 +1,87 @@
+"""From a view to decisions: no clock, thread or node in here, so that a replay with the same batches decides the same."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskquorum.scheduling import constants as k
+from taskquorum.scheduling import kernels, queue_kernels
+from taskquorum.scheduling.feed import Batch
+from taskquorum.scheduling.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """One slice, a column each, in the order in which the tasks are served."""
+
+    rows: NDArray[np.int32]
+    """Task rows of the view, valid until the next `apply`."""
+    task_ids: bytes
+    epochs: bytes
+    agents: bytes
+    agent_epochs: bytes
+    terms: bytes
+    full: bool
+    """Whether the slice ended at its bound: there may be more to decide."""
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+
+class Policy:
+    """The placement policy of one leadership. One owner: the policy thread."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self._out_task = np.zeros(k.SLICE_TASKS, np.int32)
+        self._out_agent = np.zeros(k.SLICE_TASKS, np.int32)
+        self._out_terms = np.zeros((k.SLICE_TASKS, k.TERMS), np.int16)
+        self._heads = np.zeros(16, np.int32)
+        self._scores = np.zeros((16, 2), np.int64)
+
+    def apply(self, batch: Batch) -> None:
+        """Brings the view up to a batch; see `View.apply`."""
+        self.view.apply(batch)
+
+    def decide(self, now_us: int) -> Decisions | None:
+        """Places up to one slice on free capacity and counts it as leased; None when nothing can be placed.
+
+        `now_us` is the caller's monotonic clock, used only to find decisions that nobody answered (`expire`).
+        """
+        view = self.view
+        if self._heads.size < view.class_count:
+            self._heads = np.zeros(2 * view.class_count, np.int32)
+        if self._scores.shape[0] < view.agent_count:
+            self._scores = np.zeros((2 * view.agent_count, 2), np.int64)
+        queue_kernels.unstall(view.tasks, view.queue)
+        count = kernels.decide(
+            view.tasks, view.queue, view.classes, view.agents, view.match, view.agent_count, now_us, k.SLICE_WORK,
+            self._heads, self._scores, self._out_task, self._out_agent, self._out_terms,
+        )  # fmt: skip
+        if count == 0:
+            return None
+        rows = self._out_task[:count].copy()
+        agents = self._out_agent[:count]
+        return Decisions(
+            rows=rows,
+            task_ids=view.task_id(rows),
+            epochs=view.tasks.epoch[rows].astype(np.uint32).tobytes(),
+            agents=agents.astype(np.uint32).tobytes(),
+            agent_epochs=view.agents.epoch[agents].astype(np.uint64).tobytes(),
+            terms=self._out_terms[:count].tobytes(),
+            full=count == k.SLICE_TASKS,
+        )
+
+    def take_back(self, decisions: Decisions) -> None:
+        """The slice was not proposed: its tasks go back into the queue."""
+        view = self.view
+        for row in decisions.rows:
+            queue_kernels.requeue(view.tasks, view.queue, view.classes, view.agents, int(row))
+
+    def expire(self, now_us: int) -> int:
+        """Takes back decisions that were neither confirmed nor refused for PENDING_US; how many."""
+        view = self.view
+        if view.pending == 0:
+            return 0
+        return int(queue_kernels.expire(view.tasks, view.queue, view.classes, view.agents, now_us - k.PENDING_US))
