@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,6 +37,8 @@ POLL_ITEMS_MAX = 200
 """Most results, progress reports and assignments in one poll."""
 POLL_BYTES_MAX = 4 << 20
 """Most bytes of results in one poll (one result is always let through)."""
+DOUBLES_PAUSE_S = 0.1
+"""Pause after a poll that brought nothing but attempts that are known: they would come again at once."""
 PROGRESS_INTERVAL_S = 0.2
 """Progress alone is told no more often than this; results never wait."""
 RESULT_BYTES_MAX = 1 << 20
@@ -74,8 +76,10 @@ class AgentLoop:
         self._attempts: dict[Key, Attempt] = {}
         self._results: dict[Key, dict[str, Any]] = {}
         self._flying: set[Key] = set()
+        self._working: set[Key] = set()
         self._progress: list[dict[str, Any]] = []
         self._agent_epoch = 0
+        self._only_doubles = False
         self._poll_seq = 0
         self._draining = False
         self._wake = asyncio.Event()
@@ -133,8 +137,8 @@ class AgentLoop:
     async def _serve(self, heartbeat_ms: int, stopping: asyncio.Task[bool]) -> None:
         """One registration: until it is stale, or stopping has drained."""
 
-        def call(function: Any) -> Any:
-            return lambda *args: self._loop.call_soon_threadsafe(function, *args)
+        def call(function: Callable[..., None]) -> Callable[..., None]:
+            return lambda *arguments: self._threadsafe(function, *arguments)
 
         beats = BeatThread(
             self._link.servers,
@@ -195,6 +199,8 @@ class AgentLoop:
             failures = 0 if await self._poll(POLL_WAIT_MS) else failures + 1
             if failures:
                 await asyncio.sleep(backoff_s(failures))
+            elif self._only_doubles:
+                await asyncio.sleep(DOUBLES_PAUSE_S)
 
     async def _report(self) -> None:
         failures, told_at = 0, 0.0
@@ -294,10 +300,13 @@ class AgentLoop:
             self._on_result((str(item["task_id"]), int(item["epoch"])), item)
         self._on_commands(answer.get("commands") or ())
         now = time.monotonic()
-        for assignment in answer.get("assignments") or ():
+        assignments, started = answer.get("assignments") or (), 0
+        for assignment in assignments:
             key = (str(assignment["task_id"]), int(assignment["epoch"]))
-            if not self._draining and self._lease.take(key, now):
+            if not self._draining and key not in self._working and self._lease.take(key, now):
                 self._start(key, assignment)
+                started += 1
+        self._only_doubles = bool(assignments) and not started
         self._note_idle()
 
     def _on_result(self, key: Key, item: Mapping[str, Any]) -> None:
@@ -306,7 +315,7 @@ class AgentLoop:
             return
         if self._results.pop(key, None) is None:
             return
-        self._lease.drop(key)
+        self._lease.finish(key)
         if not item.get("accepted"):
             self._counts.refused += 1
             log.warning("the result of %s epoch %d was refused: %s", *key, problem.get("detail") or item)
@@ -327,7 +336,7 @@ class AgentLoop:
     def _lose(self, keys: Sequence[Key]) -> None:
         """These attempts are no longer ours: stop them, send nothing."""
         for key in keys:
-            self._lease.drop(key)
+            self._lease.lose(key)
             attempt = self._attempts.pop(key, None)
             if attempt is not None:
                 self._counts.lost += 1
@@ -345,8 +354,12 @@ class AgentLoop:
         attempt.task = asyncio.create_task(self._attempt(key, assignment, context))
 
     def _wake_threadsafe(self) -> None:
+        self._threadsafe(self._wake.set)
+
+    def _threadsafe(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Calls the function on the loop, from any thread; nothing when the loop has ended meanwhile."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     async def _attempt(self, key: Key, assignment: Mapping[str, Any], context: Context) -> None:
         """Runs the function and keeps what came of it; every failure of the function becomes a result."""
@@ -381,9 +394,17 @@ class AgentLoop:
         self._wake.set()
 
     async def _call(self, function: TaskFunction, context: Context, data: Any) -> Any:
+        """The key stays in `_working` until the function has really ended: a thread outlives its cancellation."""
+        key = context.key
+        self._working.add(key)
         if inspect.iscoroutinefunction(function):
-            return await function(context, data)
-        result = await self._loop.run_in_executor(self._pool, function, context, data)
+            try:
+                return await function(context, data)
+            finally:
+                self._working.discard(key)
+        future = self._pool.submit(function, context, data)
+        future.add_done_callback(lambda _: self._threadsafe(self._working.discard, key))
+        result = await asyncio.wrap_future(future)
         return await result if inspect.isawaitable(result) else result
 
     async def _fetch_inputs(self, assignment: Mapping[str, Any], context: Context) -> None:

@@ -100,6 +100,8 @@ class AgentSpec:
     target: str
     capabilities: dict[str, float] = field(default_factory=dict)
     slots: int = 2
+    niceness: int = 0
+    """How far it steps back for others (nice(1)): agents that only compute must not starve the nodes beside them."""
 
 
 class Fleet:
@@ -132,7 +134,8 @@ class Fleet:
         """Plans an agent; each begins at another node."""
         urls = list(self.urls.values())
         first = len(self.agents) % len(urls)
-        command = [sys.executable, "-m", "taskquorum", "agent", spec.target, "--id", spec.name]
+        command = ["nice", "-n", str(spec.niceness)] if spec.niceness and shutil.which("nice") else []
+        command += [sys.executable, "-m", "taskquorum", "agent", spec.target, "--id", spec.name]
         command += ["--slots", str(spec.slots), "--server", ",".join(urls[first:] + urls[:first])]
         for dimension, level in spec.capabilities.items():
             command += ["--capability", f"{dimension}={level}"]

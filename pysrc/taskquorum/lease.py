@@ -6,7 +6,8 @@ the agent counts from the moment it *sent* that beat, so its own clock always ru
 an attempt resumes it.
 
 What always holds: an attempt whose `standing` is not HELD must neither touch the world nor send a
-result; a LOST attempt never comes back.
+result. A finished attempt is never taken again; one that was lost may be handed over anew, for
+instance when a server that was behind said in error that it no longer stands.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Key = tuple[str, int]
 FENCE_NUMERATOR, FENCE_DENOMINATOR = 3, 4
 """The agent stops after ¾ of the lease: 3 s of 4 s; the rest is for drift and the way of the reply."""
 REMEMBERED_MAX = 16_384
-"""Attempts that ended here and are remembered, so that a late hand-over of one is not run again."""
+"""Attempts that finished here and are remembered, so that a late hand-over of one is not run again."""
 
 
 class Standing(enum.Enum):
@@ -31,6 +32,7 @@ class Standing(enum.Enum):
     HELD = "held"
     SUSPENDED = "suspended"
     LOST = "lost"
+    """Not held at all."""
 
 
 class Lease:
@@ -40,7 +42,7 @@ class Lease:
         self._lock = threading.Lock()
         self._until = 0.0
         self._held: dict[Key, bool] = {}
-        self._ended: OrderedDict[Key, None] = OrderedDict()
+        self._finished: OrderedDict[Key, None] = OrderedDict()
 
     def grant(self, sent_at: float, lease_ms: int) -> None:
         """A registration was answered: the lease counts from when it was sent; nothing is held."""
@@ -51,19 +53,24 @@ class Lease:
             self._held.clear()
 
     def take(self, key: Key, now: float) -> bool:
-        """Takes on an attempt that was handed over; False for one already known (dropped as a double)."""
+        """Takes on an attempt that was handed over; False for one that is held or finished (a double)."""
         with self._lock:
             self._suspend_if_over(now)
-            if key in self._held or key in self._ended:
+            if key in self._held or key in self._finished:
                 return False
             self._held[key] = True
             return True
 
-    def drop(self, key: Key) -> None:
-        """The attempt ended here, or was lost: it is no longer held and never taken again."""
+    def finish(self, key: Key) -> None:
+        """The attempt's result was answered for: it is no longer held and never taken again."""
         with self._lock:
-            if self._held.pop(key, None) is not None:
-                self._remember(key)
+            self._held.pop(key, None)
+            self._remember(key)
+
+    def lose(self, key: Key) -> None:
+        """The attempt is no longer ours."""
+        with self._lock:
+            self._held.pop(key, None)
 
     def held(self) -> list[Key]:
         """What the next beat or poll must list: suspended attempts too, so that a reply can resume them."""
@@ -82,7 +89,6 @@ class Lease:
             lost = [key for key in asked if key in self._held and key not in standing] if listed is not None else []
             for key in lost:
                 del self._held[key]
-                self._remember(key)
             if lease_ms > 0:
                 self._until = max(self._until, sent_at + fence_s(lease_ms))
                 if now < self._until:
@@ -110,9 +116,9 @@ class Lease:
                 self._held[key] = False
 
     def _remember(self, key: Key) -> None:
-        self._ended[key] = None
-        while len(self._ended) > REMEMBERED_MAX:
-            self._ended.popitem(last=False)
+        self._finished[key] = None
+        while len(self._finished) > REMEMBERED_MAX:
+            self._finished.popitem(last=False)
 
 
 def fence_s(lease_ms: int) -> float:

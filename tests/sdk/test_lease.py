@@ -62,9 +62,21 @@ def test_doubles_are_dropped_also_after_the_end() -> None:
     lease.grant(0.0, 4000)
     assert lease.take(A, 0.0)
     assert not lease.take(A, 0.1)
-    lease.drop(A)
+    lease.finish(A)
     assert not lease.take(A, 0.2)
     assert lease.take(("a", 2), 0.3)
+
+
+def test_what_was_lost_may_be_handed_over_again() -> None:
+    """a server that is behind does not list the attempt; the next one hands it over again"""
+    lease = Lease()
+    lease.grant(0.0, 4000)
+    lease.take(A, 0.0)
+    assert lease.beaten(0.5, 4000, [A], [], 0.6) == [A]
+    assert lease.take(A, 0.7)
+    lease.lose(A)
+    assert lease.standing(A, 0.8) is Standing.LOST
+    assert lease.take(A, 0.9)
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -72,7 +84,7 @@ def test_what_is_remembered_is_bounded() -> None:
     lease.grant(0.0, 4000)
     for number in range(REMEMBERED_MAX + 1):
         lease.take((str(number), 1), 0.0)
-        lease.drop((str(number), 1))
+        lease.finish((str(number), 1))
     assert lease.take(("0", 1), 0.0)
     assert not lease.take(("1", 1), 0.0)
 

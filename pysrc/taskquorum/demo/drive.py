@@ -33,14 +33,15 @@ from taskquorum.errors import ConflictError, ProblemError, ServerUnreachableErro
 from taskquorum.task import Submitted
 
 NODES = 3
-AGENTS = (
-    AgentSpec("reader-1", "taskquorum.demo.work:agent", {"read": 0.9, "write": 0.5}),
-    AgentSpec("reader-2", "taskquorum.demo.work:agent", {"read": 0.9}),
-    AgentSpec("reader-3", "taskquorum.demo.work:agent", {"read": 0.6, "language": 0.9}),
-    AgentSpec("linguist", "taskquorum.demo.work:agent", {"language": 0.9, "aggregate": 0.6}),
-    AgentSpec("analyst", "taskquorum.demo.work:agent", {"aggregate": 0.9, "compare": 0.8}),
-    AgentSpec("author", "taskquorum.demo.work:agent", {"compare": 0.6, "write": 0.9}),
-)
+_ABLE = {
+    "reader-1": {"read": 0.9, "write": 0.5},
+    "reader-2": {"read": 0.9},
+    "reader-3": {"read": 0.6, "language": 0.9},
+    "linguist": {"language": 0.9, "aggregate": 0.6},
+    "analyst": {"aggregate": 0.9, "compare": 0.8},
+    "author": {"compare": 0.6, "write": 0.9},
+}
+AGENTS = tuple(AgentSpec(name, "taskquorum.demo.work:agent", able, niceness=5) for name, able in _ABLE.items())
 """Every capability is there twice, so that any one agent can be lost."""
 JOB_S = 600.0
 """The demo fails when the job takes longer."""
