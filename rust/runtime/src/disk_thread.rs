@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use node::Event;
 use store::rocks::DataDirectory;
 use store::{LogReader, StateStore, StoreError, meta_of};
 
+use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::raft_thread::ToRaft;
 use crate::snapshot_out::Checkpoints;
 use crate::state_cell::StateCell;
+
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) enum DiskRequest {
     /// Answered by `Event::Flushed`.
@@ -99,17 +102,30 @@ pub(crate) struct Fetch {
     pub bytes_max: u64,
 }
 
-/// Reads entries for followers that are behind; until all senders are gone.
+/// Reads entries for followers that are behind, and looks at the machine's load once a second; until
+/// all senders are gone.
 pub(crate) fn read_entries(reader: Arc<dyn LogReader>, requests: Receiver<Fetch>, raft: Sender<ToRaft>) {
-    while let Ok(Fetch { fetch, low, high, bytes_max }) = requests.recv() {
-        let answer = match reader.entries(low, high, bytes_max) {
-            Ok(entries) => ToRaft::event(Event::EntriesFetched { fetch, entries }),
-            // The log was cut meanwhile: without entries the follower is sent a snapshot.
-            Err(error) if !error.stops_node() => ToRaft::event(Event::EntriesFetched { fetch, entries: Vec::new() }),
-            Err(error) => ToRaft::Halt(error.to_string()),
+    let mut sampler = LoadSampler::default();
+    loop {
+        let answer = match requests.recv_timeout(LOAD_INTERVAL) {
+            Ok(fetch) => read(reader.as_ref(), fetch),
+            Err(RecvTimeoutError::Timeout) => match sampler.sample() {
+                Some(load_bp) => ToRaft::Load(load_bp),
+                None => continue,
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         if raft.send(answer).is_err() {
             return;
         }
+    }
+}
+
+fn read(reader: &dyn LogReader, Fetch { fetch, low, high, bytes_max }: Fetch) -> ToRaft {
+    match reader.entries(low, high, bytes_max) {
+        Ok(entries) => ToRaft::event(Event::EntriesFetched { fetch, entries }),
+        // The log was cut meanwhile: without entries the follower is sent a snapshot.
+        Err(error) if !error.stops_node() => ToRaft::event(Event::EntriesFetched { fetch, entries: Vec::new() }),
+        Err(error) => ToRaft::Halt(error.to_string()),
     }
 }

@@ -26,6 +26,7 @@ mod clock;
 mod config;
 mod disk_thread;
 mod handle;
+mod load;
 mod log_writer;
 mod metrics;
 mod net;

@@ -169,6 +169,7 @@ impl LogWriter {
 mod tests {
     use super::*;
     use codec::log::EntryKind;
+    use store::memory::MemoryLog;
 
     fn entries(range: std::ops::Range<u64>, term: u64) -> Vec<LogEntry> {
         range.map(|index| LogEntry { index, term, kind: EntryKind::Normal, data: vec![1; 10].into() }).collect()
@@ -184,5 +185,41 @@ mod tests {
         let got: Vec<(u64, u64)> = batch.entries.iter().map(|e| (e.index, e.term)).collect();
         assert_eq!(got, [(5, 1), (6, 1), (7, 2), (8, 2)]);
         assert_eq!((batch.number, batch.hard_state.map(|h| h.vote)), (3, Some(3)));
+    }
+
+    fn writer(log: MemoryLog) -> (Sender<LogRequest>, Receiver<ToRaft>, LogWriter) {
+        let (requests_in, requests) = crossbeam_channel::unbounded();
+        let (raft, answers) = crossbeam_channel::unbounded();
+        let (metrics, base_index) = (Arc::default(), Arc::default());
+        (requests_in, answers, LogWriter { log: Box::new(log), requests, raft, metrics, base_index, batch_bytes_max: 1 << 20 })
+    }
+
+    /// Three requests wait → one sync, and one answer that stands for all.
+    #[test]
+    fn what_waits_is_synced_together() {
+        let (requests, answers, writer) = writer(MemoryLog::new("state-1"));
+        let metrics = writer.metrics.clone();
+        for number in 1..4 {
+            requests.send(LogRequest::Persist { number, entries: entries(number..number + 1, 1), hard_state: None }).unwrap();
+        }
+        drop(requests);
+        writer.run();
+        let answers: Vec<ToRaft> = answers.iter().collect();
+        assert!(matches!(&answers[..], [ToRaft::Event(e)] if matches!(**e, Event::Persisted { number: 3 })), "{answers:?}");
+        assert_eq!(metrics.fsync_us.view().count, 1);
+    }
+
+    /// A write fails → the node is told to stop, nothing is acknowledged, and nothing is tried again.
+    #[test]
+    fn a_failed_sync_stops_the_node() {
+        let mut log = MemoryLog::new("state-1");
+        log.fail_next_write();
+        let (requests, answers, writer) = writer(log);
+        requests.send(LogRequest::Persist { number: 1, entries: entries(1..2, 1), hard_state: None }).unwrap();
+        requests.send(LogRequest::Truncate { base_index: 0 }).unwrap();
+        requests.send(LogRequest::Persist { number: 2, entries: entries(2..3, 1), hard_state: None }).unwrap();
+        writer.run();
+        let answers: Vec<ToRaft> = answers.iter().collect();
+        assert!(matches!(&answers[..], [ToRaft::Halt(reason)] if reason.contains("cannot be written")), "{answers:?}");
     }
 }

@@ -5,28 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
-use codec::peer::Hello;
+use codec::peer::{Hello, PeerBody};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use node::{ApplyDriver, Driver, InstalledReport};
+use node::{ApplyDriver, Driver, Event, InstalledReport};
 use store::rocks::{DataDirectory, Opened, RocksLog, RocksState};
 use store::{LogReader, LogStore, StateStore, meta_of};
 use transport::{Net, NetConfig, NetHandle, PeerAddress};
 
-use crate::apply_thread::{ApplyThread, write_first_rows};
+use crate::apply_thread::{ApplyRequest, ApplyThread, write_first_rows};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk_thread::{DiskThread, Fetch};
+use crate::disk_thread::{DiskRequest, DiskThread, Fetch};
 use crate::feed::Feed;
 use crate::handle::{Handle, Inside};
 use crate::interest::Interest;
-use crate::log_writer::LogWriter;
+use crate::log_writer::{LogRequest, LogWriter};
 use crate::metrics::Metrics;
 use crate::net::Router;
-use crate::raft_thread::{RaftThread, Shared, ToRaft};
+use crate::raft_thread::{RaftThread, Shared, ToRaft, Work};
 use crate::ring::Ring;
 use crate::service::{OpenError, other};
 use crate::snapshot_in::SnapshotReceiver;
-use crate::snapshot_out::{Checkpoints, SnapshotSender};
+use crate::snapshot_out::{Checkpoints, SnapshotNews, SnapshotSender};
 use crate::state_cell::StateCell;
 
 /// Requests that wait for the log writer or the apply thread; beyond it the raft thread waits.
@@ -118,22 +118,20 @@ impl Parts {
             true => address.to_string(),
             false => config.raft_advertise.clone(),
         };
-        let state = Arc::new(StateCell::new(state, ready.base.state_dir.clone()));
-        let directory = Arc::new(directory);
-        let ring = Arc::new(Ring::new(config.completions_max).map_err(other)?);
-        let (interest, feed) = (Arc::new(Interest::default()), Arc::new(Feed::default()));
-        let (metrics, shared) = (Arc::new(Metrics::default()), Arc::new(Shared::default()));
-        let checkpoints = Arc::new(Checkpoints::default());
-        let (reader, base_index) = (ready.log.reader(), Arc::new(AtomicU64::new(ready.base.index)));
-        let (inbox_in, inbox) = bounded(config.inbox_max);
-        let (inner_in, inner) = unbounded();
-        let (log_in, log_requests) = bounded(REQUESTS_MAX);
-        let (apply_in, apply_requests) = bounded(REQUESTS_MAX);
-        let (disk_in, disk_requests) = unbounded();
-        let (reader_in, reader_requests) = unbounded();
-        let (out_in, out_news) = unbounded();
-        let (snapshot_in, snapshot_messages) = bounded(SNAPSHOT_MESSAGES_MAX);
-
+        let common = Common {
+            clock,
+            state: Arc::new(StateCell::new(state, ready.base.state_dir.clone())),
+            directory: Arc::new(directory),
+            ring: Arc::new(Ring::new(config.completions_max).map_err(other)?),
+            interest: Arc::default(),
+            feed: Arc::default(),
+            metrics: Arc::default(),
+            shared: Arc::default(),
+            checkpoints: Arc::default(),
+            net: net_handle.clone(),
+            base_index: Arc::new(AtomicU64::new(ready.base.index)),
+            wires: Wires::new(&config),
+        };
         let start = node::Start {
             identity: ready.identity,
             hard_state: ready.hard_state,
@@ -145,112 +143,186 @@ impl Parts {
             wall_us: clock.wall_us(),
         };
         let driver = Driver::new(config.driver(incarnation, advertised), start).map_err(other)?;
-        *shared.view.lock() = driver.view();
-        let log = LogWriter {
-            log: Box::new(ready.log),
-            requests: log_requests,
-            raft: inner_in.clone(),
-            metrics: metrics.clone(),
-            base_index: base_index.clone(),
+        *common.shared.view.lock() = driver.view();
+        let reader = ready.log.reader();
+        Ok(Self {
+            handle: Handle { inside: Arc::new(common.inside(&config, reader.clone())) },
+            net_handle,
+            address,
+            log: common.log_writer(&config, ready.log),
+            apply: common.apply_thread(&config, ready.driver, incarnation),
+            disk: common.disk_thread(),
+            reader: (reader, common.wires.fetch.1.clone()),
+            sender: common.snapshot_sender(),
+            receiver: common.snapshot_receiver(),
+            router: common.router(),
+            net,
+            raft: common.raft_thread(&config, driver),
+            inner: common.wires.inner.0.clone(),
+        })
+    }
+}
+
+type Wire<T> = (Sender<T>, Receiver<T>);
+
+/// The channels between threads. Each end lives as long as the thread that holds it: this is dropped
+/// once the threads' parts are made.
+struct Wires {
+    inbox: Wire<Event>,
+    inner: Wire<ToRaft>,
+    log: Wire<LogRequest>,
+    apply: Wire<ApplyRequest>,
+    disk: Wire<DiskRequest>,
+    fetch: Wire<Fetch>,
+    snapshots_out: Wire<SnapshotNews>,
+    snapshots_in: Wire<(u64, PeerBody)>,
+}
+
+impl Wires {
+    fn new(config: &Config) -> Self {
+        Self {
+            inbox: bounded(config.inbox_max),
+            inner: unbounded(),
+            log: bounded(REQUESTS_MAX),
+            apply: bounded(REQUESTS_MAX),
+            // The driver asks for one flush, checkpoint or fetch at a time, and a peer for one snapshot.
+            disk: unbounded(),
+            fetch: unbounded(),
+            snapshots_out: unbounded(),
+            snapshots_in: bounded(SNAPSHOT_MESSAGES_MAX),
+        }
+    }
+}
+
+/// What several threads share.
+struct Common {
+    clock: Clock,
+    state: Arc<StateCell>,
+    directory: Arc<DataDirectory>,
+    ring: Arc<Ring>,
+    interest: Arc<Interest>,
+    feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    checkpoints: Arc<Checkpoints>,
+    net: NetHandle,
+    base_index: Arc<AtomicU64>,
+    wires: Wires,
+}
+
+impl Common {
+    fn log_writer(&self, config: &Config, log: RocksLog) -> LogWriter {
+        LogWriter {
+            log: Box::new(log),
+            requests: self.wires.log.1.clone(),
+            raft: self.wires.inner.0.clone(),
+            metrics: self.metrics.clone(),
+            base_index: self.base_index.clone(),
             batch_bytes_max: config.log_batch_bytes_max,
-        };
-        let apply = ApplyThread {
-            driver: ready.driver,
-            session: incarnation,
+        }
+    }
+
+    fn apply_thread(&self, config: &Config, driver: Option<ApplyDriver>, session: u64) -> ApplyThread {
+        ApplyThread {
+            driver,
+            session,
             limits: config.retention(),
-            state: state.clone(),
-            directory: directory.clone(),
-            requests: apply_requests,
-            raft: inner_in.clone(),
-            ring: ring.clone(),
-            interest: interest.clone(),
-            feed: feed.clone(),
-            metrics: metrics.clone(),
+            state: self.state.clone(),
+            directory: self.directory.clone(),
+            requests: self.wires.apply.1.clone(),
+            raft: self.wires.inner.0.clone(),
+            ring: self.ring.clone(),
+            interest: self.interest.clone(),
+            feed: self.feed.clone(),
+            metrics: self.metrics.clone(),
             batch_bytes_max: config.apply_batch_bytes_max,
             retired: Vec::new(),
             coming_term: None,
-        };
-        let disk = DiskThread {
-            state: state.clone(),
-            directory: directory.clone(),
-            checkpoints: checkpoints.clone(),
-            requests: disk_requests,
-            raft: inner_in.clone(),
-            metrics: metrics.clone(),
-        };
-        let sender = SnapshotSender {
-            directory: directory.clone(),
-            checkpoints,
-            net: net_handle.clone(),
-            news: out_news,
-            raft: inner_in.clone(),
-            metrics: metrics.clone(),
+        }
+    }
+
+    fn disk_thread(&self) -> DiskThread {
+        DiskThread {
+            state: self.state.clone(),
+            directory: self.directory.clone(),
+            checkpoints: self.checkpoints.clone(),
+            requests: self.wires.disk.1.clone(),
+            raft: self.wires.inner.0.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn snapshot_sender(&self) -> SnapshotSender {
+        SnapshotSender {
+            directory: self.directory.clone(),
+            checkpoints: self.checkpoints.clone(),
+            net: self.net.clone(),
+            news: self.wires.snapshots_out.1.clone(),
+            raft: self.wires.inner.0.clone(),
+            metrics: self.metrics.clone(),
             waiting: Vec::new(),
-        };
-        let receiver = SnapshotReceiver {
-            directory: directory.clone(),
-            state: state.clone(),
-            net: net_handle.clone(),
-            messages: snapshot_messages,
-            raft: inner_in.clone(),
-            metrics: metrics.clone(),
-        };
-        let router = Router {
-            raft: inbox_in.clone(),
-            raft_inner: inner_in.clone(),
-            snapshots_in: snapshot_in,
-            snapshots_out: out_in.clone(),
-        };
-        let raft = RaftThread {
+        }
+    }
+
+    fn snapshot_receiver(&self) -> SnapshotReceiver {
+        SnapshotReceiver {
+            directory: self.directory.clone(),
+            state: self.state.clone(),
+            net: self.net.clone(),
+            messages: self.wires.snapshots_in.1.clone(),
+            raft: self.wires.inner.0.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn router(&self) -> Router {
+        Router {
+            raft: self.wires.inbox.0.clone(),
+            raft_inner: self.wires.inner.0.clone(),
+            snapshots_in: self.wires.snapshots_in.0.clone(),
+            snapshots_out: self.wires.snapshots_out.0.clone(),
+        }
+    }
+
+    fn raft_thread(&self, config: &Config, driver: Driver) -> RaftThread {
+        RaftThread {
             driver,
-            clock,
-            inbox,
-            inner,
-            log: log_in,
-            apply: apply_in,
-            disk: disk_in,
-            reader: reader_in,
-            snapshots_out: out_in,
-            net: net_handle.clone(),
-            ring: ring.clone(),
-            feed: feed.clone(),
-            metrics: metrics.clone(),
-            shared: shared.clone(),
-            configured: peers(&config),
-            work: Default::default(),
-        };
-        let inside = Inside {
-            clock,
-            inbox: inbox_in,
-            ring,
-            interest,
-            feed,
-            state: state.clone(),
-            reader: reader.clone(),
-            base_index,
-            shared,
-            metrics,
-            net: net_handle.clone(),
+            clock: self.clock,
+            inbox: self.wires.inbox.1.clone(),
+            inner: self.wires.inner.1.clone(),
+            log: self.wires.log.0.clone(),
+            apply: self.wires.apply.0.clone(),
+            disk: self.wires.disk.0.clone(),
+            reader: self.wires.fetch.0.clone(),
+            snapshots_out: self.wires.snapshots_out.0.clone(),
+            net: self.net.clone(),
+            ring: self.ring.clone(),
+            feed: self.feed.clone(),
+            metrics: self.metrics.clone(),
+            shared: self.shared.clone(),
+            configured: peers(config),
+            work: Work::default(),
+        }
+    }
+
+    fn inside(&self, config: &Config, reader: Arc<dyn LogReader>) -> Inside {
+        Inside {
+            clock: self.clock,
+            inbox: self.wires.inbox.0.clone(),
+            ring: self.ring.clone(),
+            interest: self.interest.clone(),
+            feed: self.feed.clone(),
+            state: self.state.clone(),
+            reader,
+            base_index: self.base_index.clone(),
+            shared: self.shared.clone(),
+            metrics: self.metrics.clone(),
+            net: self.net.clone(),
             next_token: AtomicU64::new(1),
             proposals_max: config.proposals_max,
             proposal_bytes_max: config.proposal_bytes_max,
             node_id: config.node_id.clone(),
-        };
-        Ok(Self {
-            handle: Handle { inside: Arc::new(inside) },
-            net_handle,
-            address,
-            log,
-            apply,
-            disk,
-            reader: (reader, reader_requests),
-            sender,
-            receiver,
-            router,
-            net,
-            raft,
-            inner: inner_in,
-        })
+        }
     }
 }
 

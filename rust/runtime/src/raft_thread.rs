@@ -32,6 +32,8 @@ const APPENDS_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(crate) enum ToRaft {
     Event(Box<Event>),
+    /// This machine's load in basis points: cpu, memory, network.
+    Load([u32; 3]),
     /// The node cannot go on.
     Halt(String),
 }
@@ -134,12 +136,11 @@ impl RaftThread {
         let mut first = None;
         select_biased! {
             recv(self.inner) -> message => match message {
-                Ok(ToRaft::Event(event)) => first = Some(*event),
-                Ok(ToRaft::Halt(reason)) => return Next::Halt(reason),
+                Ok(message) => first = Some(message),
                 Err(_) => return Next::Halt("the threads behind the raft thread have ended".to_owned()),
             },
             recv(self.inbox) -> message => match message {
-                Ok(event) => first = Some(event),
+                Ok(event) => first = Some(ToRaft::event(event)),
                 Err(_) => return Next::Halt("nobody can reach the raft thread any more".to_owned()),
             },
             default(wait) => {}
@@ -149,12 +150,10 @@ impl RaftThread {
         if now_us >= self.driver.next_wake_us() {
             self.driver.step(Event::Tick { now_us, wall_us: self.clock.wall_us() });
         }
-        if let Some(event) = first {
-            self.step(event);
-        }
         for _ in 0..DRAIN_MAX {
-            match self.inner.try_recv() {
+            match first.take().map_or_else(|| self.inner.try_recv(), Ok) {
                 Ok(ToRaft::Event(event)) => self.step(*event),
+                Ok(ToRaft::Load(load_bp)) => self.driver.set_load(load_bp),
                 Ok(ToRaft::Halt(reason)) => return Next::Halt(reason),
                 Err(_) => match self.inbox.try_recv() {
                     Ok(event) => self.step(event),

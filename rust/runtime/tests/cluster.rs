@@ -160,11 +160,11 @@ fn three_nodes_elect_replicate_hand_over_and_catch_up() {
     let configs = configs(directory.path(), |_| {});
     let mut nodes: Vec<Node> = configs.iter().map(Node::start).collect();
     let leader = nodes[0].wait_leader();
-    for at in 0..3 {
-        nodes[at].wait_leader();
-        let tokens: Vec<Token> = (0..200).map(|n| nodes[at].put(&format!("{at}-{n}"), "1")).collect();
+    for (at, node) in nodes.iter_mut().enumerate() {
+        node.wait_leader();
+        let tokens: Vec<Token> = (0..200).map(|n| node.put(&format!("{at}-{n}"), "1")).collect();
         for token in tokens {
-            assert_eq!(nodes[at].outcomes(token)[0].refusal, 0);
+            assert_eq!(node.outcomes(token)[0].refusal, 0);
         }
     }
     for node in &mut nodes {

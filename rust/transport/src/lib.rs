@@ -16,6 +16,7 @@
 
 pub mod backoff;
 mod conn;
+mod dial;
 pub mod framing;
 pub mod handshake;
 mod link;

@@ -26,7 +26,8 @@ impl Node {
     /// With `room`, messages beyond that many wait at the sender.
     fn start_bounded(name: &str, raft_id: u64, cluster_id: u64, listen: &str, room: Option<usize>) -> Self {
         let hello = Hello { cluster_id, node_id: name.to_owned(), raft_id, incarnation: raft_id * 10, ..Default::default() };
-        let (net, handle, address) = Net::bind(NetConfig { listen: listen.parse().unwrap(), hello, peers: Vec::new() }).unwrap();
+        let (net, handle, address) =
+            Net::bind(NetConfig { listen: listen.parse().expect("an address"), hello, peers: Vec::new() }).expect("binds");
         let (sender, events) = room.map_or_else(unbounded, bounded);
         let sink = move |event| match event {
             NetEvent::Received { .. } => sender.try_send(event).err().map(|e| e.into_inner()),
@@ -36,7 +37,7 @@ impl Node {
                 None
             }
         };
-        let thread = std::thread::spawn(move || net.run(sink).unwrap());
+        let thread = std::thread::spawn(move || net.run(sink).expect("polls"));
         Self { net: handle, address, events, thread: Some(thread) }
     }
 
@@ -81,7 +82,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.net.stop();
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            thread.join().expect("no panic");
         }
     }
 }
