@@ -41,7 +41,7 @@ _ABLE = {
     "analyst": {"aggregate": 0.9, "compare": 0.8},
     "author": {"compare": 0.6, "write": 0.9},
 }
-AGENTS = tuple(AgentSpec(name, "taskquorum.demo.work:agent", able, niceness=5) for name, able in _ABLE.items())
+AGENTS = tuple(AgentSpec(name, "taskquorum.demo.work:agent", able, slots=4, niceness=5) for name, able in _ABLE.items())
 """Every capability is there twice, so that any one agent can be lost."""
 JOB_S = 600.0
 """The demo fails when the job takes longer."""
