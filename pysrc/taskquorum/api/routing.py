@@ -26,7 +26,7 @@ class OneOf:
     array: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One call of the API, with what OpenAPI says of it."""
 
