@@ -407,6 +407,12 @@ impl Consensus {
     }
 }
 
+/// Index of the snapshot that an encoded MsgSnapshot carries.
+pub fn snapshot_index(message: &[u8]) -> Option<u64> {
+    let message = Message::parse_from_bytes(message).ok()?;
+    (message.get_msg_type() == MessageType::MsgSnapshot).then(|| message.get_snapshot().get_metadata().index)
+}
+
 fn encode(message: Message) -> Outgoing {
     let kind = message.get_msg_type();
     let urgent = !matches!(kind, MessageType::MsgAppend | MessageType::MsgAppendResponse | MessageType::MsgSnapshot);

@@ -17,4 +17,4 @@ mod core;
 mod tail;
 
 pub use config::{ConfigError, ConsensusConfig};
-pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start};
+pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, snapshot_index};

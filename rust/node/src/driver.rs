@@ -48,6 +48,7 @@ pub struct Start {
 struct Incoming {
     from: u64,
     transfer: u64,
+    index: u64,
     state_dir: String,
 }
 
@@ -214,7 +215,8 @@ impl Driver {
                 }
             }
             Event::SnapshotReceived { from, transfer, state_dir, raft_message } => {
-                self.offers.push(Incoming { from, transfer, state_dir });
+                let index = consensus::snapshot_index(&raft_message).unwrap_or_default();
+                self.offers.push(Incoming { from, transfer, index, state_dir });
                 self.step_raft(&raft_message);
             }
             Event::SnapshotInstalled(report) => self.snapshot_installed(report),
@@ -589,6 +591,7 @@ impl Driver {
             let Some(round) = self.consensus.as_mut().and_then(Consensus::ready) else { break };
             self.round(round);
         }
+        self.refuse_offers();
         self.fetch_and_snapshot();
         std::mem::take(&mut self.effects)
     }
@@ -596,8 +599,8 @@ impl Driver {
     fn round(&mut self, round: Round) {
         let snapshot = round.snapshot;
         if let Some(meta) = snapshot {
-            let incoming = self.offers.pop();
-            self.offers.clear();
+            let at = self.offers.iter().position(|o| o.index == meta.index);
+            let incoming = at.map(|at| self.offers.swap_remove(at));
             let state_dir = incoming.as_ref().map(|i| i.state_dir.clone()).unwrap_or_default();
             let base = LogBase { index: meta.index, term: meta.term, chain: 0, state_dir };
             let hard_state = round.hard_state.clone().unwrap_or_default();
@@ -621,6 +624,14 @@ impl Driver {
         }
         if round.role_changed {
             self.role_changed();
+        }
+    }
+
+    /// Received snapshots that Raft did not take: this node is already past them.
+    fn refuse_offers(&mut self) {
+        for Incoming { from, transfer, index, .. } in std::mem::take(&mut self.offers) {
+            let reason = format!("this node is already past index {index}");
+            self.effects.push(Effect::AnswerSnapshot { to: from, transfer, index, installed: false, reason });
         }
     }
 
