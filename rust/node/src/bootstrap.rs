@@ -7,10 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use codec::log::{Bootstrap, BootstrapMember};
-use codec::peer::Hello;
+use codec::log::{Bootstrap, BootstrapMember, ConfState, HardState};
+use codec::peer::{Hello, Lane, PeerBody};
+use codec::row::DrainState;
+use consensus::ConsensusError;
 
 use crate::config::Config;
+use crate::driver::Driver;
+use crate::effect::Effect;
+use crate::event::{AppliedReport, InstalledReport};
 
 #[derive(Default)]
 pub struct Gathering {
@@ -80,6 +85,68 @@ impl Gathering {
 /// Whether a first configuration that arrives is for this node.
 pub fn names_this_node(bootstrap: &Bootstrap, node_id: &str, raft_id: u64) -> bool {
     bootstrap.cluster_id != 0 && bootstrap.members.iter().any(|m| m.raft_id == raft_id && m.node_id == node_id)
+}
+
+impl Driver {
+    pub(crate) fn peer_up(&mut self, hello: Hello) {
+        self.peers.up(&hello);
+        self.peers.heard(hello.raft_id, self.now_us, self.wall_us);
+        let raft_id = hello.raft_id;
+        if self.identity.cluster_id == 0 {
+            self.gathering.peer_up(&hello);
+            if let Err(error) = self.try_bootstrap() {
+                self.halt(format!("the first configuration cannot be used: {error}"));
+            }
+            return;
+        }
+        if hello.cluster_id == 0
+            && let Some(bootstrap) = &self.identity.bootstrap
+            && bootstrap.members.iter().any(|m| m.raft_id == raft_id)
+        {
+            // It was named by the first configuration and missed it: it has never voted.
+            self.effects.push(Effect::Send { to: raft_id, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
+        }
+        if self.consensus.as_ref().is_some_and(|c| c.leader() == raft_id) {
+            self.sessions.resend_all();
+            self.session_asked_us = None;
+            self.reads.give_up();
+        }
+    }
+
+    pub(crate) fn try_bootstrap(&mut self) -> Result<(), ConsensusError> {
+        if self.consensus.is_some() {
+            return Ok(());
+        }
+        let Some(bootstrap) = self.gathering.bootstrap(&self.config, self.identity.raft_id, self.wall_us) else { return Ok(()) };
+        let others: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).filter(|id| *id != self.identity.raft_id).collect();
+        self.enter_cluster(bootstrap.clone())?;
+        for to in others {
+            self.effects.push(Effect::Send { to, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn enter_cluster(&mut self, bootstrap: codec::log::Bootstrap) -> Result<(), ConsensusError> {
+        let mut voters: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).collect();
+        voters.sort_unstable();
+        let members = bootstrap
+            .members
+            .iter()
+            .map(|m| crate::event::Member {
+                node_id: m.node_id.clone(),
+                raft_id: m.raft_id,
+                address: m.address.clone(),
+                drain: DrainState::None,
+            })
+            .collect();
+        self.identity.cluster_id = bootstrap.cluster_id;
+        self.identity.bootstrap = Some(bootstrap.clone());
+        self.effects.push(Effect::Bootstrap(self.identity.clone()));
+        let configuration = ConfState { voters, ..ConfState::default() };
+        let report = AppliedReport { members: Some(members), cluster_us: bootstrap.wall_us, ..AppliedReport::default() };
+        let loaded = InstalledReport { report, session_known: false };
+        self.start_consensus(HardState::default(), configuration, (0, 0), Vec::new(), loaded)
+    }
 }
 
 #[cfg(test)]

@@ -9,13 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use codec::command::Command;
 use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
-use codec::peer::{
-    Beat, BeatAnswer, BeatAnswers, Beats, Forward, Hello, Lane, NodeReport, PeerBody, ReadIndexAnswer, ReadIndexRequest,
-};
-use codec::row::DrainState;
+use codec::peer::{Beat, BeatAnswer, BeatAnswers, Beats, Forward, Lane, PeerBody, ReadIndexAnswer, ReadIndexRequest};
 use consensus::{Consensus, ConsensusError, Outgoing, Role, Round};
 
-use crate::bootstrap::{Gathering, names_this_node, waiting_reason};
+use crate::bootstrap::{Gathering, names_this_node};
 use crate::clock::ClusterClock;
 use crate::config::Config;
 use crate::effect::Effect;
@@ -23,10 +20,9 @@ use crate::event::{AppliedReport, ApplyInput, Event, InstalledReport, Micros, To
 use crate::housekeeping::Housekeeping;
 use crate::leader::Leader;
 use crate::leases::Leases;
-use crate::peers::{Peers, drained_or_healthy};
+use crate::peers::Peers;
 use crate::reads::{Reader, Reads};
 use crate::sessions::{Ended, Sessions};
-use crate::view::{MemberView, NodeView};
 
 const REPORT_US: Micros = 1_000_000;
 
@@ -45,49 +41,49 @@ pub struct Start {
 }
 
 /// A snapshot that has been received and is on its way through Raft.
-struct Incoming {
-    from: u64,
-    transfer: u64,
-    index: u64,
-    state_dir: String,
+pub(crate) struct Incoming {
+    pub(crate) from: u64,
+    pub(crate) transfer: u64,
+    pub(crate) index: u64,
+    pub(crate) state_dir: String,
 }
 
 pub struct Driver {
     pub(crate) config: Config,
-    identity: Identity,
-    gathering: Gathering,
+    pub(crate) identity: Identity,
+    pub(crate) gathering: Gathering,
     pub(crate) consensus: Option<Consensus>,
     pub(crate) peers: Peers,
     pub(crate) sessions: Sessions,
-    session_open: bool,
-    session_asked_us: Option<Micros>,
+    pub(crate) session_open: bool,
+    pub(crate) session_asked_us: Option<Micros>,
     pub(crate) reads: Reads,
     pub(crate) leases: Leases,
     pub(crate) leader: Leader,
     pub(crate) clock: ClusterClock,
-    keeping: Housekeeping,
+    pub(crate) keeping: Housekeeping,
     pub(crate) now_us: Micros,
     pub(crate) wall_us: u64,
-    next_tick_us: Micros,
-    next_report_us: Micros,
+    pub(crate) next_tick_us: Micros,
+    pub(crate) next_report_us: Micros,
     pub(crate) applied_index: u64,
-    revision: u64,
-    hash: [u8; 16],
-    live_tasks: u64,
+    pub(crate) revision: u64,
+    pub(crate) hash: [u8; 16],
+    pub(crate) live_tasks: u64,
     /// Commands to pack (leader) in the order they came.
     pub(crate) incoming_commands: Vec<Command>,
     /// Beats of local agents that wait for an answer: token → deadline.
-    local_beats: BTreeMap<Token, Micros>,
-    transfers: Vec<(Token, u64, Micros)>,
-    snapshot_tokens: Vec<Token>,
-    offers: Vec<Incoming>,
-    installing: Option<Incoming>,
-    told_leader: (u64, u64),
-    elections: u64,
-    leader_changes: u64,
-    alerts: BTreeSet<String>,
-    stopping: Option<Micros>,
-    own_load_bp: Option<[u32; 3]>,
+    pub(crate) local_beats: BTreeMap<Token, Micros>,
+    pub(crate) transfers: Vec<(Token, u64, Micros)>,
+    pub(crate) snapshot_tokens: Vec<Token>,
+    pub(crate) offers: Vec<Incoming>,
+    pub(crate) installing: Option<Incoming>,
+    pub(crate) told_leader: (u64, u64),
+    pub(crate) elections: u64,
+    pub(crate) leader_changes: u64,
+    pub(crate) alerts: BTreeSet<String>,
+    pub(crate) stopping: Option<Micros>,
+    pub(crate) own_load_bp: Option<[u32; 3]>,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -144,7 +140,7 @@ impl Driver {
         Ok(driver)
     }
 
-    fn start_consensus(
+    pub(crate) fn start_consensus(
         &mut self,
         hard_state: HardState,
         configuration: ConfState,
@@ -166,7 +162,7 @@ impl Driver {
         Ok(())
     }
 
-    fn loaded(&mut self, loaded: InstalledReport) {
+    pub(crate) fn loaded(&mut self, loaded: InstalledReport) {
         let report = loaded.report;
         self.applied_index = report.index;
         self.session_open = loaded.session_known;
@@ -283,66 +279,6 @@ impl Driver {
         }
     }
 
-    fn peer_up(&mut self, hello: Hello) {
-        self.peers.up(&hello);
-        self.peers.heard(hello.raft_id, self.now_us, self.wall_us);
-        let raft_id = hello.raft_id;
-        if self.identity.cluster_id == 0 {
-            self.gathering.peer_up(&hello);
-            if let Err(error) = self.try_bootstrap() {
-                self.halt(format!("the first configuration cannot be used: {error}"));
-            }
-            return;
-        }
-        if hello.cluster_id == 0
-            && let Some(bootstrap) = &self.identity.bootstrap
-            && bootstrap.members.iter().any(|m| m.raft_id == raft_id)
-        {
-            // It was named by the first configuration and missed it: it has never voted.
-            self.effects.push(Effect::Send { to: raft_id, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
-        }
-        if self.consensus.as_ref().is_some_and(|c| c.leader() == raft_id) {
-            self.sessions.resend_all();
-            self.session_asked_us = None;
-            self.reads.give_up();
-        }
-    }
-
-    fn try_bootstrap(&mut self) -> Result<(), ConsensusError> {
-        if self.consensus.is_some() {
-            return Ok(());
-        }
-        let Some(bootstrap) = self.gathering.bootstrap(&self.config, self.identity.raft_id, self.wall_us) else { return Ok(()) };
-        let others: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).filter(|id| *id != self.identity.raft_id).collect();
-        self.enter_cluster(bootstrap.clone())?;
-        for to in others {
-            self.effects.push(Effect::Send { to, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
-        }
-        Ok(())
-    }
-
-    fn enter_cluster(&mut self, bootstrap: codec::log::Bootstrap) -> Result<(), ConsensusError> {
-        let mut voters: Vec<u64> = bootstrap.members.iter().map(|m| m.raft_id).collect();
-        voters.sort_unstable();
-        let members = bootstrap
-            .members
-            .iter()
-            .map(|m| crate::event::Member {
-                node_id: m.node_id.clone(),
-                raft_id: m.raft_id,
-                address: m.address.clone(),
-                drain: DrainState::None,
-            })
-            .collect();
-        self.identity.cluster_id = bootstrap.cluster_id;
-        self.identity.bootstrap = Some(bootstrap.clone());
-        self.effects.push(Effect::Bootstrap(self.identity.clone()));
-        let configuration = ConfState { voters, ..ConfState::default() };
-        let report = AppliedReport { members: Some(members), cluster_us: bootstrap.wall_us, ..AppliedReport::default() };
-        let loaded = InstalledReport { report, session_known: false };
-        self.start_consensus(HardState::default(), configuration, (0, 0), Vec::new(), loaded)
-    }
-
     fn received(&mut self, from: u64, body: PeerBody) {
         self.peers.heard(from, self.now_us, self.wall_us);
         match body {
@@ -419,7 +355,7 @@ impl Driver {
         self.answer_local_beats(late.into_iter().map(|token| BeatAnswer { token, ..BeatAnswer::default() }).collect());
     }
 
-    fn applied(&mut self, report: AppliedReport) {
+    pub(crate) fn applied(&mut self, report: AppliedReport) {
         self.applied_index = report.index;
         self.revision = report.revision;
         self.hash = report.hash;
@@ -460,124 +396,6 @@ impl Driver {
     pub(crate) fn complete_reads(&mut self) {
         for token in self.reads.take_readable(self.applied_index) {
             self.effects.push(Effect::CompleteRead { token, readable: true });
-        }
-    }
-
-    fn flushed(&mut self, applied_index: u64) {
-        self.keeping.flushed(applied_index);
-        self.truncate();
-    }
-
-    fn truncate(&mut self) {
-        let Some(consensus) = &mut self.consensus else { return };
-        let (base_index, _) = consensus.base();
-        if let Some(to) = self.keeping.truncate_to(&self.config, base_index, consensus.last_index()) {
-            consensus.truncate_prefix(to);
-            self.effects.push(Effect::Truncate { base_index: to });
-        }
-    }
-
-    fn make_snapshot(&mut self) {
-        if self.keeping.start_snapshot() {
-            self.effects.push(Effect::MakeSnapshot);
-        }
-    }
-
-    fn snapshot_made(&mut self, index: u64, term: u64, configuration: ConfState) {
-        self.keeping.snapshot_made(index);
-        if let Some(consensus) = &mut self.consensus {
-            consensus.offer_snapshot(&consensus::SnapshotMeta { index, term, configuration });
-        }
-        for token in std::mem::take(&mut self.snapshot_tokens) {
-            self.effects.push(Effect::CompleteTask { token, done: true, detail: format!("index {index}") });
-        }
-        self.truncate();
-    }
-
-    fn snapshot_installed(&mut self, installed: InstalledReport) {
-        let index = installed.report.index;
-        self.keeping.installed(index);
-        self.loaded(installed);
-        if let Some(incoming) = self.installing.take() {
-            self.effects.push(Effect::AnswerSnapshot {
-                to: incoming.from,
-                transfer: incoming.transfer,
-                index,
-                installed: true,
-                reason: String::new(),
-            });
-        }
-        if !self.session_open {
-            self.session_asked_us = None;
-        }
-        self.sessions.resend_all();
-    }
-
-    fn transfer_leader(&mut self, token: Token, to: Option<&str>, deadline_us: Micros) {
-        let refuse = |driver: &mut Self, detail: String| driver.effects.push(Effect::CompleteTask { token, done: false, detail });
-        if !self.is_leader() {
-            return refuse(self, "this node is not the leader".into());
-        }
-        let target = match to {
-            Some(name) => self.peers.raft_id(name),
-            None => self.most_caught_up(),
-        };
-        match target {
-            None => {
-                refuse(self, to.map_or("no other member can lead".into(), |name| format!("{name} is no member of the cluster")))
-            }
-            Some(raft_id) if raft_id == self.identity.raft_id => {
-                self.effects.push(Effect::CompleteTask { token, done: true, detail: "it leads already".into() });
-            }
-            Some(raft_id) => {
-                if let Some(consensus) = &mut self.consensus {
-                    consensus.transfer_leader(raft_id);
-                }
-                self.transfers.push((token, raft_id, deadline_us));
-            }
-        }
-    }
-
-    fn most_caught_up(&self) -> Option<u64> {
-        let consensus = self.consensus.as_ref()?;
-        let voters = &consensus.configuration().voters;
-        let mut progress = consensus.progress();
-        progress.retain(|p| p.raft_id != self.identity.raft_id && p.recently_active && voters.contains(&p.raft_id));
-        progress.into_iter().max_by_key(|p| p.match_index).map(|p| p.raft_id)
-    }
-
-    fn check_transfers(&mut self) {
-        let leader = self.consensus.as_ref().map_or(0, Consensus::leader);
-        let (now_us, own) = (self.now_us, self.identity.raft_id);
-        let mut open = Vec::new();
-        for (token, to, deadline_us) in std::mem::take(&mut self.transfers) {
-            if leader == to || (leader != 0 && leader != own) {
-                self.effects.push(Effect::CompleteTask { token, done: leader == to, detail: String::new() });
-            } else if now_us >= deadline_us {
-                let detail = "leadership did not move before the deadline".into();
-                self.effects.push(Effect::CompleteTask { token, done: false, detail });
-            } else {
-                open.push((token, to, deadline_us));
-            }
-        }
-        self.transfers = open;
-        if self.stopping.is_some() && !self.is_leader() {
-            self.stopping = None;
-            self.effects.push(Effect::StopReady);
-        }
-    }
-
-    fn stop(&mut self) {
-        let target = if self.is_leader() { self.most_caught_up() } else { None };
-        match target {
-            Some(to) => {
-                if let Some(consensus) = &mut self.consensus {
-                    consensus.transfer_leader(to);
-                }
-                // Longer than an election needs; then it stops as it is.
-                self.stopping = Some(self.now_us + 1_500_000);
-            }
-            None => self.effects.push(Effect::StopReady),
         }
     }
 
@@ -627,14 +445,6 @@ impl Driver {
         }
     }
 
-    /// Received snapshots that Raft did not take: this node is already past them.
-    fn refuse_offers(&mut self) {
-        for Incoming { from, transfer, index, .. } in std::mem::take(&mut self.offers) {
-            let reason = format!("this node is already past index {index}");
-            self.effects.push(Effect::AnswerSnapshot { to: from, transfer, index, installed: false, reason });
-        }
-    }
-
     fn send_raft(&mut self, message: Outgoing) {
         let Outgoing { to, urgent, snapshot, bytes } = message;
         if snapshot {
@@ -669,16 +479,6 @@ impl Driver {
         self.effects.push(Effect::Apply(ApplyInput::Role { leader: false, term }));
         let node_id = self.peers.node_id(leader).map(str::to_owned);
         self.effects.push(Effect::LeaderChanged { leader, node_id, term, is_self });
-    }
-
-    fn fetch_and_snapshot(&mut self) {
-        let Some(consensus) = &mut self.consensus else { return };
-        for (fetch, low, high, bytes_max) in consensus.wanted_entries() {
-            self.effects.push(Effect::FetchEntries { fetch, low, high, bytes_max });
-        }
-        if consensus.snapshot_wanted() {
-            self.make_snapshot();
-        }
     }
 
     /// Local commands go to whoever leads: into the own packer, or over the forward lane.
@@ -733,17 +533,15 @@ impl Driver {
         self.effects.push(Effect::Send { to, lane, body });
     }
 
-    fn halt(&mut self, reason: String) {
+    pub(crate) fn halt(&mut self, reason: String) {
         self.effects.push(Effect::Halt { reason });
     }
-
-    // ---- view ------------------------------------------------------------------------------
 
     pub fn is_leader(&self) -> bool {
         self.consensus.as_ref().is_some_and(|c| c.role() == Role::Leader)
     }
 
-    fn leader_peer(&self) -> Option<u64> {
+    pub(crate) fn leader_peer(&self) -> Option<u64> {
         self.consensus.as_ref().map(Consensus::leader).filter(|id| *id != 0 && *id != self.identity.raft_id)
     }
 
@@ -754,102 +552,6 @@ impl Driver {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    fn report(&mut self) {
-        let Some(consensus) = &self.consensus else { return };
-        let report = NodeReport {
-            applied_index: self.applied_index,
-            flushed_index: self.keeping.flushed_index(),
-            hash_index: self.applied_index,
-            hash: self.hash.to_vec(),
-            load_bp: self.own_load_bp.map(|l| l.to_vec()).unwrap_or_default(),
-            wall_us: self.wall_us,
-            http_address: self.config.http_address.clone(),
-            version: self.config.version.clone(),
-            agents: self.leases.live_agents() as u32,
-            role: consensus.role().name().into(),
-        };
-        for to in self.peers.others(self.identity.raft_id) {
-            self.send(to, Lane::Control, PeerBody::NodeReport(report.clone()));
-        }
-    }
-
-    /// This node's view of the cluster.
-    pub fn view(&self) -> NodeView {
-        let mut view = NodeView {
-            node_id: self.config.node_id.clone(),
-            raft_id: self.identity.raft_id,
-            cluster_id: self.identity.cluster_id,
-            role: "follower",
-            applied_index: self.applied_index,
-            revision: self.revision,
-            cluster_us: self.clock.now(self.now_us, self.wall_us),
-            wall_us: self.wall_us,
-            hash_index: self.applied_index,
-            hash: self.hash,
-            hash_agrees: self.peers.hash_agrees(),
-            live_agents: self.leases.live_agents(),
-            live_tasks: self.live_tasks,
-            proposals_pending: self.sessions.count(),
-            elections: self.elections,
-            leader_changes: self.leader_changes,
-            ..NodeView::default()
-        };
-        view.alerts = self.alerts.iter().cloned().chain(self.peers.alerts()).collect();
-        let Some(consensus) = &self.consensus else {
-            view.waiting = waiting_reason(&self.config, &self.gathering, self.identity.raft_id);
-            return view;
-        };
-        let leader = consensus.leader();
-        view.role = consensus.role().name();
-        view.term = consensus.term();
-        view.leader = self.peers.node_id(leader).map(str::to_owned);
-        view.leader_is_self = leader == self.identity.raft_id && self.is_leader();
-        view.commit_index = consensus.commit_index();
-        view.last_index = consensus.last_index();
-        view.base_index = consensus.base().0;
-        let voters = &consensus.configuration().voters;
-        let healthy = self.peers.healthy(voters, self.identity.raft_id, self.now_us);
-        view.voters = voters.len() as u32;
-        view.voters_healthy = healthy as u32;
-        view.has_quorum = leader != 0 && healthy > voters.len() / 2;
-        view.members = self.member_views(consensus, leader);
-        view
-    }
-
-    fn member_views(&self, consensus: &Consensus, leader: u64) -> Vec<MemberView> {
-        let own = self.peers.members().iter().find(|m| m.raft_id == self.identity.raft_id);
-        let own_view = MemberView {
-            node_id: self.config.node_id.clone(),
-            raft_id: self.identity.raft_id,
-            address: own.map(|m| m.address.clone()).unwrap_or_default(),
-            http_address: self.config.http_address.clone(),
-            role: consensus.role().name(),
-            status: drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
-            match_index: Some(self.applied_index),
-            lag: None,
-            heard_wall_us: self.wall_us,
-            load_bp: self.own_load_bp,
-            agents: Some(self.leases.live_agents() as u32),
-            version: self.config.version.clone(),
-            clock_skew_us: Some(0),
-        };
-        let progress = consensus.progress();
-        let last_index = consensus.last_index();
-        let mut views = self.peers.views(self.identity.raft_id, &own_view, self.now_us);
-        for view in &mut views {
-            if view.raft_id == leader {
-                view.role = Role::Leader.name();
-            }
-            if self.is_leader()
-                && let Some(p) = progress.iter().find(|p| p.raft_id == view.raft_id)
-            {
-                view.match_index = Some(p.match_index);
-            }
-            view.lag = view.match_index.map(|m| last_index.saturating_sub(m));
-        }
-        views
     }
 
     /// Number of this process's session.

@@ -1,7 +1,11 @@
 //! Controllers that keep the log short and snapshots at hand: flush, truncation, snapshot.
 
+use codec::log::ConfState;
+
 use crate::config::Config;
-use crate::event::Micros;
+use crate::driver::{Driver, Incoming};
+use crate::effect::Effect;
+use crate::event::{InstalledReport, Micros};
 
 /// Decides when the state store is flushed, how far the log may be cut, and when a checkpoint is
 /// made. Truncation stays below the *flushed* applied index (DESIGN rule 7).
@@ -71,6 +75,76 @@ impl Housekeeping {
     /// State and log start over behind an installed snapshot.
     pub fn installed(&mut self, index: u64) {
         *self = Self::new(index);
+    }
+}
+
+impl Driver {
+    pub(crate) fn flushed(&mut self, applied_index: u64) {
+        self.keeping.flushed(applied_index);
+        self.truncate();
+    }
+
+    pub(crate) fn truncate(&mut self) {
+        let Some(consensus) = &mut self.consensus else { return };
+        let (base_index, _) = consensus.base();
+        if let Some(to) = self.keeping.truncate_to(&self.config, base_index, consensus.last_index()) {
+            consensus.truncate_prefix(to);
+            self.effects.push(Effect::Truncate { base_index: to });
+        }
+    }
+
+    pub(crate) fn make_snapshot(&mut self) {
+        if self.keeping.start_snapshot() {
+            self.effects.push(Effect::MakeSnapshot);
+        }
+    }
+
+    pub(crate) fn snapshot_made(&mut self, index: u64, term: u64, configuration: ConfState) {
+        self.keeping.snapshot_made(index);
+        if let Some(consensus) = &mut self.consensus {
+            consensus.offer_snapshot(&consensus::SnapshotMeta { index, term, configuration });
+        }
+        for token in std::mem::take(&mut self.snapshot_tokens) {
+            self.effects.push(Effect::CompleteTask { token, done: true, detail: format!("index {index}") });
+        }
+        self.truncate();
+    }
+
+    pub(crate) fn snapshot_installed(&mut self, installed: InstalledReport) {
+        let index = installed.report.index;
+        self.keeping.installed(index);
+        self.loaded(installed);
+        if let Some(incoming) = self.installing.take() {
+            self.effects.push(Effect::AnswerSnapshot {
+                to: incoming.from,
+                transfer: incoming.transfer,
+                index,
+                installed: true,
+                reason: String::new(),
+            });
+        }
+        if !self.session_open {
+            self.session_asked_us = None;
+        }
+        self.sessions.resend_all();
+    }
+
+    /// Received snapshots that Raft did not take: this node is already past them.
+    pub(crate) fn refuse_offers(&mut self) {
+        for Incoming { from, transfer, index, .. } in std::mem::take(&mut self.offers) {
+            let reason = format!("this node is already past index {index}");
+            self.effects.push(Effect::AnswerSnapshot { to: from, transfer, index, installed: false, reason });
+        }
+    }
+
+    pub(crate) fn fetch_and_snapshot(&mut self) {
+        let Some(consensus) = &mut self.consensus else { return };
+        for (fetch, low, high, bytes_max) in consensus.wanted_entries() {
+            self.effects.push(Effect::FetchEntries { fetch, low, high, bytes_max });
+        }
+        if consensus.snapshot_wanted() {
+            self.make_snapshot();
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod leases;
 mod peers;
 mod reads;
 mod sessions;
+mod transfer;
 mod view;
 
 pub use apply::{ApplyDriver, ApplyError};

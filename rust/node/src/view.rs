@@ -1,6 +1,12 @@
 //! What a node can say of itself and the cluster without asking anybody.
 
-use consensus::Role;
+use codec::peer::{Lane, NodeReport, PeerBody};
+use codec::row::DrainState;
+use consensus::{Consensus, Role};
+
+use crate::bootstrap::waiting_reason;
+use crate::driver::Driver;
+use crate::peers::drained_or_healthy;
 
 /// This node's own view; everything it cannot know is `None`.
 #[derive(Clone, Debug, Default)]
@@ -67,4 +73,102 @@ pub fn role_name(name: &str) -> &'static str {
         .into_iter()
         .find(|n| *n == name)
         .unwrap_or("follower")
+}
+
+impl Driver {
+    pub(crate) fn report(&mut self) {
+        let Some(consensus) = &self.consensus else { return };
+        let report = NodeReport {
+            applied_index: self.applied_index,
+            flushed_index: self.keeping.flushed_index(),
+            hash_index: self.applied_index,
+            hash: self.hash.to_vec(),
+            load_bp: self.own_load_bp.map(|l| l.to_vec()).unwrap_or_default(),
+            wall_us: self.wall_us,
+            http_address: self.config.http_address.clone(),
+            version: self.config.version.clone(),
+            agents: self.leases.live_agents() as u32,
+            role: consensus.role().name().into(),
+        };
+        for to in self.peers.others(self.identity.raft_id) {
+            self.send(to, Lane::Control, PeerBody::NodeReport(report.clone()));
+        }
+    }
+
+    /// This node's view of the cluster.
+    pub fn view(&self) -> NodeView {
+        let mut view = NodeView {
+            node_id: self.config.node_id.clone(),
+            raft_id: self.identity.raft_id,
+            cluster_id: self.identity.cluster_id,
+            role: "follower",
+            applied_index: self.applied_index,
+            revision: self.revision,
+            cluster_us: self.clock.now(self.now_us, self.wall_us),
+            wall_us: self.wall_us,
+            hash_index: self.applied_index,
+            hash: self.hash,
+            hash_agrees: self.peers.hash_agrees(),
+            live_agents: self.leases.live_agents(),
+            live_tasks: self.live_tasks,
+            proposals_pending: self.sessions.count(),
+            elections: self.elections,
+            leader_changes: self.leader_changes,
+            ..NodeView::default()
+        };
+        view.alerts = self.alerts.iter().cloned().chain(self.peers.alerts()).collect();
+        let Some(consensus) = &self.consensus else {
+            view.waiting = waiting_reason(&self.config, &self.gathering, self.identity.raft_id);
+            return view;
+        };
+        let leader = consensus.leader();
+        view.role = consensus.role().name();
+        view.term = consensus.term();
+        view.leader = self.peers.node_id(leader).map(str::to_owned);
+        view.leader_is_self = leader == self.identity.raft_id && self.is_leader();
+        view.commit_index = consensus.commit_index();
+        view.last_index = consensus.last_index();
+        view.base_index = consensus.base().0;
+        let voters = &consensus.configuration().voters;
+        let healthy = self.peers.healthy(voters, self.identity.raft_id, self.now_us);
+        view.voters = voters.len() as u32;
+        view.voters_healthy = healthy as u32;
+        view.has_quorum = leader != 0 && healthy > voters.len() / 2;
+        view.members = self.member_views(consensus, leader);
+        view
+    }
+
+    pub(crate) fn member_views(&self, consensus: &Consensus, leader: u64) -> Vec<MemberView> {
+        let own = self.peers.members().iter().find(|m| m.raft_id == self.identity.raft_id);
+        let own_view = MemberView {
+            node_id: self.config.node_id.clone(),
+            raft_id: self.identity.raft_id,
+            address: own.map(|m| m.address.clone()).unwrap_or_default(),
+            http_address: self.config.http_address.clone(),
+            role: consensus.role().name(),
+            status: drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
+            match_index: Some(self.applied_index),
+            lag: None,
+            heard_wall_us: self.wall_us,
+            load_bp: self.own_load_bp,
+            agents: Some(self.leases.live_agents() as u32),
+            version: self.config.version.clone(),
+            clock_skew_us: Some(0),
+        };
+        let progress = consensus.progress();
+        let last_index = consensus.last_index();
+        let mut views = self.peers.views(self.identity.raft_id, &own_view, self.now_us);
+        for view in &mut views {
+            if view.raft_id == leader {
+                view.role = Role::Leader.name();
+            }
+            if self.is_leader()
+                && let Some(p) = progress.iter().find(|p| p.raft_id == view.raft_id)
+            {
+                view.match_index = Some(p.match_index);
+            }
+            view.lag = view.match_index.map(|m| last_index.saturating_sub(m));
+        }
+        views
+    }
 }
