@@ -1,0 +1,1 @@
+"""Measurements of taskquorum on real processes; `make bench` runs them."""
