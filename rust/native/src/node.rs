@@ -248,7 +248,10 @@ impl Node {
         let handle = self.handle()?;
         let rows = released(py, || {
             let (view, base) = (handle.view(), handle.log_base_index());
-            query::log_rows(handle.log_reader(), base, view.last_index, view.commit_index, from_index, limit)
+            // The view is a little old; what was applied is committed, and its caller may ask for it at once.
+            let applied = query::applied_index(&*handle.state())?;
+            let (last, committed) = (view.last_index.max(applied), view.commit_index.max(applied));
+            query::log_rows(handle.log_reader(), base, last, committed, from_index, limit)
         })
         .map_err(query_error)?;
         Ok((rows.first, rows.committed, rows.rows.iter().map(|row| bytes(py, row)).collect()))

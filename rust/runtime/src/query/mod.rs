@@ -80,6 +80,11 @@ pub fn revision(rows: &dyn StateRead) -> Result<u64> {
     Ok(meta(rows)?.revision)
 }
 
+/// Raft index of the newest applied entry in this view.
+pub fn applied_index(rows: &dyn StateRead) -> Result<u64> {
+    Ok(meta(rows)?.applied_index)
+}
+
 fn meta(rows: &dyn StateRead) -> Result<MetaRow> {
     Ok(get(rows, Cf::Meta, b"")?.unwrap_or_default())
 }
