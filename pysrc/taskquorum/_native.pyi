@@ -2,6 +2,8 @@
 
 from typing import Final, final
 
+__all__ = ["Busy", "NativeError", "Node", "PolicyBatch", "__version__"]
+
 __version__: Final[str]
 
 class NativeError(Exception):
