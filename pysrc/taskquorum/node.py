@@ -116,6 +116,7 @@ class Node:
         self.stopped: str | None = None
         self.on_stopped: Callable[[str], None] = lambda detail: None
         self.on_leaderless: Callable[[], None] = lambda: None
+        self.on_leading: Callable[[], None] = lambda: None
         self._loop = loop
         self._leaderless_since: float | None = loop.time()
         self._proposals: list[_Proposal] = []
@@ -279,6 +280,8 @@ class Node:
 
     def _on_leader(self, node_id: str | None, term: int, is_self: bool) -> None:
         self.leader, self.term, self.is_leader = node_id, term, is_self
+        if is_self:
+            self.on_leading()
         if node_id is not None:
             self._leaderless_since = None
         elif self._leaderless_since is None:

@@ -63,6 +63,7 @@ class FakeNative:
         self.queries: list[Any] = []
         self.log = [b'{"log_index":%d,"command_data":{"a":\n1}}' % index for index in range(3, 6)]
         self.view: dict[str, Any] = {"leader": "node-1", "commit_index": 5, "applied_index": 5, "nodes": [{"node_id": "node-1"}]}
+        self.transfers: list[str | None] = []
         self._token = 0
 
     # ---- completions
@@ -108,11 +109,13 @@ class FakeNative:
         return token
 
     def transfer_leader(self, to: str | None, timeout_ms: int) -> int:
+        self.transfers.append(to)
+        return self.snapshot(timeout_ms)
+
+    def snapshot(self, timeout_ms: int) -> int:
         token = self._next()
         self.tell((6, token, True, ""))
         return token
-
-    snapshot = lambda self, timeout_ms: self.transfer_leader(None, timeout_ms)  # noqa: E731
 
     # ---- interest
     def _watch(self, name: Any, watch: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .fake import Api, read_head
+from .fake import Api, read_head, serve_api
 
 # ---- keys ----------------------------------------------------------------------------------------
 
@@ -225,3 +225,31 @@ async def test_metrics_are_what_prometheus_reads(api: Api) -> None:
     assert families["taskquorum_inbox_depth"].type == "gauge"
     answers = families["taskquorum_http_answers"].samples
     assert {"method": "GET", "path": "/api/v1/tasks/distributed", "status": "200"} in [sample.labels for sample in answers]
+
+
+async def test_leadership_is_handed_over_from_any_node(api: Api) -> None:
+    """A follower is asked → it asks the leader, which does it; a leader that is not one any more says so."""
+    async with serve_api() as leader:
+        api.native.tell((7, "node-2", 2, False))
+        api.native.view["nodes"] = [{"node_id": "node-2", "http_address": f"127.0.0.1:{leader.port}"}]
+        await asyncio.sleep(0)
+        leader.native.view["nodes"] = [{"node_id": "node-2"}]
+        assert (await api.call("POST", "/cluster/transfer-leader", {"to": "node-2"})).json["done"] is True
+        assert leader.native.transfers == ["node-2"]
+        assert api.native.transfers == []
+    assert (await api.call("POST", "/cluster/transfer-leader")).json["code"] == "no_leader"
+
+
+async def test_a_drained_node_that_is_elected_steps_aside(api: Api) -> None:
+    follower = {"node_id": "node-2", "status": "healthy", "node_role": "follower"}
+    api.native.view["nodes"] = [{"node_id": "node-1", "status": "drained"}, follower | {"status": "down"}]
+    api.native.tell((7, "node-1", 2, True))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert api.native.transfers == []
+    api.native.view["nodes"] = [{"node_id": "node-1", "status": "drained"}, follower]
+    api.native.tell((7, "node-1", 3, True))
+    async with asyncio.timeout(5):
+        while not api.native.transfers:
+            await asyncio.sleep(0)
+    assert api.native.transfers == ["node-2"]

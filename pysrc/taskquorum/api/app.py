@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from asyncio import AbstractEventLoop
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskquorum._http import Request
 from taskquorum.api import query
 from taskquorum.api.call import Call
+from taskquorum.api.leadership import step_aside
 from taskquorum.api.polls import Polls
 from taskquorum.api.routes import ROUTES
 from taskquorum.api.routing import Match, Route, Router
@@ -52,7 +54,10 @@ class App:
         self.streams: set[EventStream] = set()
         self.lag = Lag(loop)
         self.stopping = False
+        self.background: set[asyncio.Task[None]] = set()
+        """Tasks of rare calls that wait for another node, kept from being collected."""
         node.on_leaderless = self.polls.end_all
+        node.on_leading = lambda: step_aside(self)
 
     def admit(self, request: Request) -> int:
         """Finds the route; the body's bound in bytes."""

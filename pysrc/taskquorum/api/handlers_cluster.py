@@ -6,12 +6,13 @@ What only shows this node's view never waits for a quorum.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from taskquorum.api import wire
 from taskquorum.api.call import SSE, Call
+from taskquorum.api.leadership import FORWARDED, hand_over, view
 from taskquorum.api.schema import DrainBody, EmptyBody, TransferBody
 from taskquorum.api.streams import EventStream
 from taskquorum.errors import ConflictError, GoneError, NotFoundError, UnavailableError
@@ -27,11 +28,6 @@ _transfer: Final = msgspec.json.Decoder(TransferBody)
 _empty: Final = msgspec.json.Decoder(EmptyBody)
 
 
-def _view(call: Call) -> dict[str, Any]:
-    view: dict[str, Any] = msgspec.json.decode(call.app.node.native.status())
-    return view
-
-
 def status(call: Call) -> None:
     """This node's view of the cluster."""
     call.json(call.app.node.native.status())
@@ -39,17 +35,17 @@ def status(call: Call) -> None:
 
 def nodes(call: Call) -> None:
     """The nodes, as this one sees them."""
-    view = _view(call)
-    call.object({name: view.get(name) for name in ("nodes", "observed_by", "observed_at")})
+    seen = view(call.app)
+    call.object({name: seen.get(name) for name in ("nodes", "observed_by", "observed_at")})
 
 
 def stats(call: Call) -> None:
     """Counters and percentiles of this node."""
-    view = _view(call)
+    seen = view(call.app)
     shown = {
-        "observed_by": view.get("observed_by"),
-        "observed_at": view.get("observed_at"),
-        "tasks": view.get("tasks", {}),
+        "observed_by": seen.get("observed_by"),
+        "observed_at": seen.get("observed_at"),
+        "tasks": seen.get("tasks", {}),
         **call.app.metrics.stats(),
     }
     call.object(shown)
@@ -84,9 +80,8 @@ def drain(call: Call) -> None:
             "revision": outcome.revision,
         }
         call.object(shown, outcome.revision, 202)
-        node = call.app.node
-        if node.leader == node_id:
-            node.transfer_leader(None, lambda done, detail: None, lambda problem: None)
+        if call.app.node.leader == node_id:
+            hand_over(call.app, None, False, lambda done, detail: None, lambda problem: None)
 
     call.propose(wire.command("drain_node", fields), applied)
 
@@ -108,7 +103,7 @@ def resume(call: Call) -> None:
 def transfer_leader(call: Call) -> None:
     """Hands leadership to the node named, or to the most caught-up one."""
     body = call.decode(_transfer)
-    if body.to is not None and body.to not in {node["node_id"] for node in _view(call).get("nodes", [])}:
+    if body.to is not None and body.to not in {node["node_id"] for node in view(call.app).get("nodes", [])}:
         raise NotFoundError("there is no such node", field="/to")
 
     def done(ok: bool, detail: str) -> None:
@@ -116,7 +111,7 @@ def transfer_leader(call: Call) -> None:
             raise ConflictError(detail or "leadership was not handed over", code="not_transferred")
         call.object({"done": True, "detail": detail})
 
-    call.app.node.transfer_leader(body.to, done, call.fail)
+    hand_over(call.app, body.to, FORWARDED in call.request.headers, done, call.fail)
 
 
 def snapshot(call: Call) -> None:
@@ -193,11 +188,11 @@ def readyz(call: Call) -> None:
         raise UnavailableError("the node is stopping", code="stopping")
     if app.node.stopped is not None:
         raise UnavailableError(app.node.stopped or "the node has stopped", code="stopped")
-    view = _view(call)
-    if view.get("leader") is None:
-        waiting = view.get("waiting")
+    seen = view(call.app)
+    if seen.get("leader") is None:
+        waiting = seen.get("waiting")
         raise UnavailableError(waiting or "this node knows no leader", code="no_leader")
-    if app.lag.seconds(view["commit_index"], view["applied_index"]) > READY_LAG_MAX:
+    if app.lag.seconds(seen["commit_index"], seen["applied_index"]) > READY_LAG_MAX:
         raise UnavailableError("this node is more than a second behind", code="lagging")
     call.object({"status": "ready"})
 
