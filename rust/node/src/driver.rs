@@ -387,6 +387,7 @@ impl Driver {
         }
         self.complete_reads();
         self.leader.applied(report.due, report.retention, report.looked, report.next_due_cluster_us, report.next_due_wall_us);
+        self.answer_waiting_beats();
     }
 
     fn complete(&mut self, ended: Ended) {

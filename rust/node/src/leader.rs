@@ -32,7 +32,9 @@ pub struct Leader {
     next_due: (Option<u64>, Option<u64>),
     /// A quorum answered a round that began at this time.
     quorum_us: Option<Micros>,
-    waiting_beats: Vec<(Option<u64>, Beat)>,
+    /// With the index that must be applied first: the relaying node may have applied a registration
+    /// that this one has only committed.
+    waiting_beats: Vec<(Option<u64>, Beat, u64)>,
     salt: u64,
 }
 
@@ -76,13 +78,12 @@ impl Driver {
         if !self.leader.established {
             return;
         }
-        let lease_us = self.config.lease_ms * 1_000;
         let expired = self.leases.take_expired(self.now_us, 1_000);
         if !expired.is_empty() {
             let expire = Expire { agents: expired, ..Expire::default() };
             self.leader.commands.push(Body::Expire(expire));
         }
-        self.answer_waiting_beats(lease_us);
+        self.answer_waiting_beats();
         self.look_for_due();
     }
 
@@ -178,12 +179,13 @@ impl Driver {
         if !loads.is_empty() {
             self.effects.push(Effect::AgentLoads(loads));
         }
-        self.leader.waiting_beats.extend(beats.into_iter().map(|beat| (from, beat)));
-        self.answer_waiting_beats(self.config.lease_ms * 1_000);
+        let index = self.consensus.as_ref().map_or(0, consensus::Consensus::commit_index);
+        self.leader.waiting_beats.extend(beats.into_iter().map(|beat| (from, beat, index)));
+        self.answer_waiting_beats();
     }
 
     /// Extends leases while a recent round proves that a quorum still follows; else asks for one.
-    fn answer_waiting_beats(&mut self, lease_us: Micros) {
+    pub(crate) fn answer_waiting_beats(&mut self) {
         if self.leader.waiting_beats.is_empty() {
             return;
         }
@@ -196,7 +198,12 @@ impl Driver {
             return;
         }
         let mut by_node: std::collections::BTreeMap<Option<u64>, Vec<BeatAnswer>> = std::collections::BTreeMap::new();
-        for (from, beat) in std::mem::take(&mut self.leader.waiting_beats) {
+        let lease_us = self.config.lease_ms * 1_000;
+        for (from, beat, index) in std::mem::take(&mut self.leader.waiting_beats) {
+            if index > self.applied_index {
+                self.leader.waiting_beats.push((from, beat, index));
+                continue;
+            }
             let mut answer = BeatAnswer { token: beat.token, heartbeat_ms: self.config.heartbeat_ms, ..BeatAnswer::default() };
             match self.leases.standing(&beat.agent_id, beat.agent_epoch) {
                 Standing::Unknown => answer.unknown = true,
@@ -229,7 +236,7 @@ impl Driver {
             self.send(to, Lane::Control, PeerBody::ReadIndexAnswer(ReadIndexAnswer { round, index }));
         }
         self.complete_reads();
-        self.answer_waiting_beats(self.config.lease_ms * 1_000);
+        self.answer_waiting_beats();
     }
 }
 

@@ -95,6 +95,29 @@ fn a_cut_off_leader_steps_down_and_extends_no_lease() {
 }
 
 #[test]
+fn a_leader_that_applies_late_does_not_deny_an_agent_that_a_follower_registered() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let other = (1..=3).find(|id| *id != leader).expect("three nodes");
+    cluster.propose(other, 1, vec![put("warm")]);
+    cluster.until(5, "a first answer", |c| c.hosts[&other].proposals.contains_key(&1));
+    cluster.applying_slowly.insert(leader);
+    cluster.propose(other, 2, vec![register("a")]);
+    cluster.until(5, "a registration", |c| c.hosts[&other].proposals.contains_key(&2));
+    let agent_epoch = cluster.hosts[&other].proposals[&2].1[0].agent_epoch;
+    let beat = Beat { token: 1, agent_id: "a".into(), agent_epoch, load_bp: Vec::new() };
+    let deadline_us = cluster.now_us + 1_000_000;
+    cluster.step(other, Event::Beats { beats: vec![beat], deadline_us });
+    for _ in 0..20 {
+        cluster.tick();
+    }
+    assert!(cluster.hosts[&other].beats.is_empty(), "the leader cannot know yet");
+    cluster.catch_up();
+    cluster.until(2, "the answer", |c| !c.hosts[&other].beats.is_empty());
+    assert_eq!(cluster.hosts[&other].beats[0].lease_ms, 4_000);
+}
+
+#[test]
 fn an_agent_that_stops_beating_is_lost_after_its_lease() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();

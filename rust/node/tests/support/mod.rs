@@ -8,7 +8,7 @@ use codec::log::{HardState, Identity, LogBase, LogEntry};
 use codec::peer::{Hello, PeerBody};
 use codec::row::{Cf, ReadError, StateRead};
 use machine::{Machine, RetentionLimits};
-use node::{ApplyDriver, Config, Driver, Effect, Event, ProposalEnd, Start, Token};
+use node::{ApplyDriver, ApplyInput, Config, Driver, Effect, Event, ProposalEnd, Start, Token};
 
 #[derive(Clone, Default)]
 pub struct Rows(pub BTreeMap<(Cf, Vec<u8>), Vec<u8>>);
@@ -53,6 +53,9 @@ pub struct Cluster {
     pub down: BTreeSet<u64>,
     /// Links that lose everything, (from, to).
     pub cut: BTreeSet<(u64, u64)>,
+    /// Hosts whose apply side stands still.
+    pub applying_slowly: BTreeSet<u64>,
+    to_apply: Vec<(u64, ApplyInput)>,
     wire: VecDeque<(u64, u64, PeerBody)>,
     pub now_us: u64,
 }
@@ -73,6 +76,8 @@ impl Cluster {
             hosts: BTreeMap::new(),
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
+            applying_slowly: BTreeSet::new(),
+            to_apply: Vec::new(),
             wire: VecDeque::new(),
             now_us: 1_000_000,
         };
@@ -176,6 +181,7 @@ impl Cluster {
                 host.driver.step(Event::Persisted { number });
             }
             Effect::Send { to, body, .. } => self.wire.push_back((at, to, body)),
+            Effect::Apply(input) if self.applying_slowly.contains(&at) => self.to_apply.push((at, input)),
             Effect::Apply(input) => {
                 let apply = host.apply.as_mut().expect("a cluster before anything is applied");
                 let batch = apply.step(&host.rows, input).expect("applies");
@@ -294,6 +300,16 @@ impl Cluster {
     pub fn propose(&mut self, at: u64, token: Token, bodies: Vec<Body>) {
         let deadline_us = self.now_us + 10_000_000;
         self.step(at, Event::Propose { token, bodies, deadline_us });
+        self.settle();
+    }
+
+    /// Lets the apply sides go on where they stood still.
+    pub fn catch_up(&mut self) {
+        self.applying_slowly.clear();
+        for (at, input) in std::mem::take(&mut self.to_apply) {
+            self.effect(at, Effect::Apply(input));
+            self.execute(at);
+        }
         self.settle();
     }
 
