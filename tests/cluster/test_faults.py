@@ -138,13 +138,13 @@ def test_a_wiped_node_waits_and_says_so(cluster: Cluster) -> None:
     node.kill()
     cluster.wipe(node)
     node.start()
-    until(lambda: node.try_call("GET", "/readyz"), "the wiped node answers")
+    until(lambda: (answer := node.try_call("GET", "/readyz")) and "replace" in answer.body["detail"], "it met the cluster")
     leader = cluster.leader()
     for _ in range(20):
         assert leader.call("POST", "/tasks/distributed", {"task_type": "t"}).status == 202
     answer = node.try_call("GET", "/readyz")
     assert answer is not None and answer.status == 503, "it must not become ready by itself"
-    until(lambda: "cluster replace" in node.log_tail(50), "it names the command that takes it in")
+    assert f"taskquorum cluster replace {node.name}" in answer.body["detail"], "it names the command that takes it in"
     assert leader.call("GET", f"/tasks/distributed/{task}").status == 200
 
 

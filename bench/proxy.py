@@ -1,0 +1,63 @@
+"""A TCP proxy that delays every byte by a fixed time in each direction, for links between nodes."""
+
+import asyncio
+import contextlib
+import threading
+
+CHUNK_BYTES = 1 << 18
+
+
+class DelayProxy:
+    """Runs in a thread of its own; `front(port)` gives a port whose connections reach `port` late."""
+
+    def __init__(self, delay_ms: float) -> None:
+        self.delay_s = delay_ms / 1000
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def front(self, port: int) -> int:
+        """The port to dial instead of `port`."""
+
+        async def serve() -> int:
+            server = await asyncio.start_server(lambda r, w: self._serve(r, w, port), "127.0.0.1", 0)
+            return int(server.sockets[0].getsockname()[1])
+
+        return asyncio.run_coroutine_threadsafe(serve(), self.loop).result(10)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Each chunk is written `delay_s` after it was read, in order; one side's end ends the other."""
+        late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(4096)
+
+        async def fill() -> None:
+            while chunk := await reader.read(CHUNK_BYTES):
+                await late.put((self.loop.time() + self.delay_s, chunk))
+
+        async def empty() -> None:
+            while True:
+                due, chunk = await late.get()
+                if (ahead := due - self.loop.time()) > 0:
+                    await asyncio.sleep(ahead)
+                writer.write(chunk)
+                await writer.drain()
+
+        emptying = asyncio.create_task(empty())
+        with contextlib.suppress(OSError):
+            await fill()
+            await asyncio.sleep(self.delay_s)
+        emptying.cancel()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await emptying
+        writer.close()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)

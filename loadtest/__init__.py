@@ -1,0 +1,1 @@
+"""Locust users against three real nodes; `make loadtest` runs them headless."""
