@@ -118,6 +118,21 @@ fix: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# ---- measuring ---------------------------------------------------------------------------------------------------
+
+##: bench	micro benchmarks, then the harness on three real nodes: bench/out/bench.json and bench.html (about 5 minutes)
+.PHONY: bench
+bench: build
+	$(BIN)/python -m pytest bench/micro -q -p no:cacheprovider --override-ini testpaths=bench/micro --benchmark-json=bench/out/micro.json
+	$(BIN)/python -m bench.harness
+
+##: loadtest	Locust users against three real nodes, headless, 30 s: loadtest/out/load.html
+.PHONY: loadtest
+loadtest: build
+	$(BIN)/python -m loadtest.run
+
+# ---- upkeep ------------------------------------------------------------------------------------------------------
+
 ##: lock	writes requirements/*.txt again from what .venv holds
 .PHONY: lock
 lock: .venv/.installed

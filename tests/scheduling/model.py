@@ -147,7 +147,7 @@ class Model:
         return int((weights * declared).sum() // weights.sum()) // k.QUANTUM * k.QUANTUM
 
     def candidates(self, task: dict) -> list[tuple[int, int, str, int, list[int]]]:
-        """(−score, leftover, agent id, agent, terms) of every agent that can take the task now, best first."""
+        """(−score, free share, agent id, agent, terms) of every agent that can take the task now, best first."""
         klass = self.classes[task["klass"]]
         demand = dict(klass["resources"])
         found = []
@@ -163,7 +163,7 @@ class Model:
             # Only resources that some class asks for have a column.
             asked = {name for klass in self.classes.values() for name, _ in klass["resources"]} | {"slots"}
             tight = sum(
-                (total - self.leased(number, name) - demand.get(name, 0)) * k.SCALE // total
+                (total - self.leased(number, name)) * k.SCALE // total
                 for name, total in agent["resources"]
                 if total > 0 and name in asked
             )

@@ -28,7 +28,7 @@ LOAD_ALPHA: Final = 3000
 
 SLICE_TASKS: Final = 64
 """Decisions of one slice: the view is brought up to date between slices."""
-SLICE_WORK: Final = 120_000
+SLICE_WORK: Final = 40_000
 """(class, agent) pairs looked at in one slice, about 2 ms: what is left waits for the next."""
 PENDING_US: Final = 2_000_000
 """A proposed decision that was neither confirmed nor refused by then is taken back into the queue; the task's epoch makes a

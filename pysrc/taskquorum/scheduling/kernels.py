@@ -82,53 +82,55 @@ def match_row(c: Classes, a: Agents, m: Match, cell: I64, agents: int, klass: in
 
 
 @njit(cache=True, nogil=True)
-def free_of(a: Agents, demand: I64, free: I64, agent: int) -> bool:
-    """Fills `free` with what an agent may still take of each resource: the total less what is leased, or less what it
-    reports as used where a load measures the resource, whichever is less. False as soon as a demand does not fit."""
-    for r in range(demand.size):
-        total = a.total[agent, r]
-        left = total - a.leased[agent, r]
-        column = a.measured[r]
-        if column >= 0:
-            used = a.load[agent, column] - _FORGIVEN
-            if used > 0:
-                left = min(left, total * (_SCALE - min(used, _SCALE)) // _SCALE)
-        if demand[r] > 0 and demand[r] > left:
-            return False
-        free[r] = left
-    return True
+def stand(a: Agents, first: int, end: int, standings: I64) -> None:
+    """Fills, for agents `first`..`end`, what a class has no part in: the terms success (1) and 1 − load (2), and in cell 6 how
+    much of the agent is free.
+
+    Success is the mean of Beta(1 + successes, 1 + failures). Load is the larger of the reported load and the share of slots
+    leased, so equal agents fill evenly. Free is the sum over resources of the share not leased, the tie-break: less is a
+    tighter fit.
+    """
+    # Arrays are taken out of the tuple once: numba copies the whole tuple into each call it does not inline.
+    succeeded, failed, load, total, leased = a.succeeded, a.failed, a.load, a.total, a.leased
+    for agent in range(first, end):
+        busy = max(load[agent, 0], load[agent, 1], load[agent, 2])
+        if total[agent, 0] > 0:
+            busy = max(busy, leased[agent, 0] * _SCALE // total[agent, 0])
+        success = _SCALE * (1 + succeeded[agent]) // (2 + succeeded[agent] + failed[agent])
+        standings[agent, 1] = success // _QUANTUM * _QUANTUM
+        standings[agent, 2] = (_SCALE - min(max(busy, 0), _SCALE)) // _QUANTUM * _QUANTUM
+        free = 0
+        for r in range(total.shape[1]):
+            if total[agent, r] > 0:
+                free += (total[agent, r] - leased[agent, r]) * _SCALE // total[agent, r]
+        standings[agent, 6] = free
 
 
 @njit(cache=True, nogil=True)
-def score_terms(a: Agents, demand: I64, free: I64, agent: int, match: int, terms: I64) -> int:
-    """Fills the terms match, success, 1 − load, fit and data, each 0..SCALE, and returns their weighted sum (in basis points
-    times SCALE); the sixth term, `spread_of`, is the same for all agents of a node and added by `best_agent`.
+def fit(total: I64, leased: I64, load: I32, measured: I32, demand: I64, agent: int) -> int:
+    """The term fit of a class on an agent, −1 where a demand does not fit into what is free.
 
-    Success is the mean of Beta(1 + successes, 1 + failures). Load is the larger of the reported load and the share of slots
-    leased, so equal agents fill evenly. Fit rewards small leftovers of the divisible resources the task asks for.
+    Free is the total less what is leased, or less what the agent reports as used where a load measures the resource,
+    whichever is less. Small leftovers of the divisible resources the class asks for (not slots) are worth most.
     """
-    tried = a.succeeded[agent] + a.failed[agent]
-    busy = max(a.load[agent, 0], a.load[agent, 1], a.load[agent, 2])
-    if a.total[agent, 0] > 0:
-        busy = max(busy, a.leased[agent, 0] * _SCALE // a.total[agent, 0])
     share = 0
     asked = 0
-    for r in range(1, demand.size):
-        if demand[r] > 0:
-            share += max(free[r] - demand[r], 0) * _SCALE // a.total[agent, r]
+    for r in range(demand.size):
+        if demand[r] <= 0:
+            continue
+        whole = total[agent, r]
+        free = whole - leased[agent, r]
+        column = measured[r]
+        if column >= 0:
+            used = load[agent, column] - _FORGIVEN
+            if used > 0:
+                free = min(free, whole * (_SCALE - min(used, _SCALE)) // _SCALE)
+        if demand[r] > free:
+            return -1
+        if r > 0:
+            share += (free - demand[r]) * _SCALE // whole
             asked += 1
-    terms[0] = match
-    terms[1] = _SCALE * (1 + a.succeeded[agent]) // (2 + tried) // _QUANTUM * _QUANTUM
-    terms[2] = (_SCALE - min(max(busy, 0), _SCALE)) // _QUANTUM * _QUANTUM
-    terms[3] = _NEUTRAL if asked == 0 else _SCALE - min(share // asked, _SCALE)
-    terms[4] = _NEUTRAL
-    return (
-        k.WEIGHT_MATCH * terms[0]
-        + k.WEIGHT_SUCCESS * terms[1]
-        + k.WEIGHT_LOAD * terms[2]
-        + k.WEIGHT_FIT * terms[3]
-        + k.WEIGHT_DATA * terms[4]
-    )
+    return _NEUTRAL if asked == 0 else _SCALE - min(share // asked, _SCALE)
 
 
 @njit(cache=True, nogil=True)
@@ -140,13 +142,22 @@ def spread_of(a: Agents, node: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def tightness(a: Agents, demand: I64, agent: int) -> int:
-    """What would stay free of everything after the placement, as a sum of shares in basis points: smaller is tighter."""
-    share = 0
-    for r in range(demand.size):
-        if a.total[agent, r] > 0:
-            share += (a.total[agent, r] - a.leased[agent, r] - demand[r]) * _SCALE // a.total[agent, r]
-    return share
+def evaluate(a: Agents, demand: I64, matches: I16, standings: I64, first: int, end: int, scores: I64) -> None:
+    """Scores agents `first`..`end` for a class into `scores` (basis points times SCALE, without
+    spread), −1 where it does not fit now."""
+    total, leased, load, measured, placeable = a.total, a.leased, a.load, a.measured, a.placeable
+    for agent in range(first, end):
+        scores[agent] = -1
+        if matches[agent] >= 0 and placeable[agent]:
+            fitting = fit(total, leased, load, measured, demand, agent)
+            if fitting >= 0:
+                scores[agent] = (
+                    k.WEIGHT_MATCH * matches[agent]
+                    + k.WEIGHT_SUCCESS * standings[agent, 1]
+                    + k.WEIGHT_LOAD * standings[agent, 2]
+                    + k.WEIGHT_FIT * fitting
+                    + k.WEIGHT_DATA * _NEUTRAL
+                )
 
 
 @njit(cache=True, nogil=True)
@@ -162,36 +173,20 @@ def is_excluded(pool: I32, start: int, agent: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def evaluate(a: Agents, demand: I64, matches: I16, agents: int, scores: I64, scratch: I64) -> None:
-    """Scores every agent for a class into `scores`, −1 where it does not fit now; `scratch` holds terms, then free amounts."""
-    for agent in range(agents):
-        evaluate_one(a, demand, matches, agent, scores, scratch)
-
-
-@njit(cache=True, nogil=True)
-def evaluate_one(a: Agents, demand: I64, matches: I16, agent: int, scores: I64, scratch: I64) -> None:
-    """`evaluate` for one agent, after its capacity changed."""
-    scores[agent, 0] = -1
-    if matches[agent] >= 0 and a.placeable[agent] and free_of(a, demand, scratch[k.TERMS :], agent):
-        scores[agent, 0] = score_terms(a, demand, scratch[k.TERMS :], agent, matches[agent], scratch)
-        scores[agent, 1] = tightness(a, demand, agent)
-
-
-@njit(cache=True, nogil=True)
-def best_agent(scores: I64, spread: I64, node: I32, rank: I32, pool: I32, agents: int, excluded: int) -> int:
+def best_agent(scores: I64, standings: I64, spread: I64, node: I32, rank: I32, pool: I32, agents: int, excluded: int) -> int:
     """The agent with the best score, at ties the tightest fit, then the lowest id; −1 when none fits."""
     best = -1
     best_score = -1
     for agent in range(agents):
-        if scores[agent, 0] < 0 or is_excluded(pool, excluded, agent):
+        if scores[agent] < 0 or is_excluded(pool, excluded, agent):
             continue
-        score = scores[agent, 0] + k.WEIGHT_SPREAD * spread[node[agent]]
+        score = scores[agent] + k.WEIGHT_SPREAD * spread[node[agent]]
         if score < best_score:
             continue
         if score == best_score:
-            if scores[agent, 1] > scores[best, 1]:
+            if standings[agent, 6] > standings[best, 6]:
                 continue
-            if scores[agent, 1] == scores[best, 1] and rank[agent] > rank[best]:
+            if standings[agent, 6] == standings[best, 6] and rank[agent] > rank[best]:
                 continue
         best = agent
         best_score = score
@@ -252,7 +247,6 @@ def decide(
     now_us: int,
     work_max: int,
     heads: I32,
-    scores: I64,
     out_task: I32,
     out_agent: I32,
     out_terms: I16,
@@ -265,24 +259,25 @@ def decide(
     if q.cell[QUEUED_COUNT] == 0 or not _has_slot(a, agents):
         return 0
     size = _open_classes(t, q, heads)
-    scratch = np.zeros(k.TERMS + c.demand.shape[1], np.int64)
+    standings = np.zeros((agents, k.TERMS + 1), np.int64)
+    stand(a, 0, agents, standings)
     spread = np.empty(a.node_total.size, np.int64)
     for node in range(spread.size):
         spread[node] = spread_of(a, node)
+    scores = np.empty(agents, np.int64)
+    scored = -1
     placed = 0
     work = 0
-    scored = -1
     while size > 0 and placed < out_task.size and work < work_max:
         klass = heads[0]
         row = q.root[klass]
         demand = c.demand[klass]
         matches = m.value[match_row(c, a, m, q.cell, agents, klass)]
         if klass != scored:
-            evaluate(a, demand, matches, agents, scores, scratch)
+            evaluate(a, demand, matches, standings, 0, agents, scores)
             scored = klass
-            work += agents
-        agent = best_agent(scores, spread, a.node, a.rank, q.pool, agents, t.excluded[row])
-        work += agents // 16
+        agent = best_agent(scores, standings, spread, a.node, a.rank, q.pool, agents, t.excluded[row])
+        work += agents
         if agent < 0 and t.excluded[row] < 0:
             q.blocked[klass] = q.cell[CAPACITY]
             size -= 1
@@ -295,20 +290,22 @@ def decide(
                 q.stalled[q.cell[STALLED_COUNT]] = row
                 q.cell[STALLED_COUNT] += 1
             else:
-                free_of(a, demand, scratch[k.TERMS :], agent)
-                score_terms(a, demand, scratch[k.TERMS :], agent, matches[agent], scratch)
-                scratch[5] = spread[a.node[agent]]
-                for i in range(k.TERMS):
-                    out_terms[placed, i] = scratch[i]
+                out_terms[placed, 0] = matches[agent]
+                out_terms[placed, 1] = standings[agent, 1]
+                out_terms[placed, 2] = standings[agent, 2]
+                out_terms[placed, 3] = fit(a.total, a.leased, a.load, a.measured, demand, agent)
+                out_terms[placed, 4] = _NEUTRAL
+                out_terms[placed, 5] = spread[a.node[agent]]
                 out_task[placed] = row
                 out_agent[placed] = agent
+                placed += 1
                 t.state[row] = PENDING
                 t.since[row] = now_us
                 q.cell[PENDING_COUNT] += 1
                 lease(t, c, a, row, agent)
-                placed += 1
                 spread[a.node[agent]] = spread_of(a, a.node[agent])
-                evaluate_one(a, demand, matches, agent, scores, scratch)
+                stand(a, agent, agent + 1, standings)
+                evaluate(a, demand, matches, standings, agent, agent + 1, scores)
             if head(t, q, klass) < 0:
                 size -= 1
                 heads[0] = heads[size]

@@ -38,7 +38,6 @@ class Policy:
         self._out_agent = np.zeros(k.SLICE_TASKS, np.int32)
         self._out_terms = np.zeros((k.SLICE_TASKS, k.TERMS), np.int16)
         self._heads = np.zeros(16, np.int32)
-        self._scores = np.zeros((16, 2), np.int64)
 
     def apply(self, batch: Batch) -> None:
         """Brings the view up to a batch; see `View.apply`."""
@@ -52,12 +51,10 @@ class Policy:
         view = self.view
         if self._heads.size < view.class_count:
             self._heads = np.zeros(2 * view.class_count, np.int32)
-        if self._scores.shape[0] < view.agent_count:
-            self._scores = np.zeros((2 * view.agent_count, 2), np.int64)
         queue_kernels.unstall(view.tasks, view.queue)
         count = kernels.decide(
             view.tasks, view.queue, view.classes, view.agents, view.match, view.agent_count, now_us, k.SLICE_WORK,
-            self._heads, self._scores, self._out_task, self._out_agent, self._out_terms,
+            self._heads, self._out_task, self._out_agent, self._out_terms,
         )  # fmt: skip
         if count == 0:
             return None
