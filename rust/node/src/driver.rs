@@ -240,10 +240,15 @@ impl Driver {
         self.own_load_bp = Some(load_bp);
     }
 
-    fn tick(&mut self, now_us: Micros, wall_us: u64) {
+    /// Tells the time without ticking: before events are taken, so that stamps and deadlines are exact.
+    pub fn observe_time(&mut self, now_us: Micros, wall_us: u64) {
         assert!(now_us >= self.now_us, "monotonic time ran backwards");
         self.now_us = now_us;
         self.wall_us = wall_us;
+    }
+
+    fn tick(&mut self, now_us: Micros, wall_us: u64) {
+        self.observe_time(now_us, wall_us);
         let mut ticks = 0;
         while self.next_tick_us <= now_us {
             self.next_tick_us += self.config.tick_us;

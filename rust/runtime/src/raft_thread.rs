@@ -146,9 +146,11 @@ impl RaftThread {
             default(wait) => {}
         }
         let started = Instant::now();
-        let now_us = self.clock.now_us();
+        let (now_us, wall_us) = (self.clock.now_us(), self.clock.wall_us());
         if now_us >= self.driver.next_wake_us() {
-            self.driver.step(Event::Tick { now_us, wall_us: self.clock.wall_us() });
+            self.driver.step(Event::Tick { now_us, wall_us });
+        } else {
+            self.driver.observe_time(now_us, wall_us);
         }
         for _ in 0..DRAIN_MAX {
             match first.take().map_or_else(|| self.inner.try_recv(), Ok) {

@@ -31,7 +31,7 @@ pub fn task(rows: &dyn StateRead, id: TaskId, with_children: bool, with_events: 
         failure.map_or(Ok(()), Err)?;
     }
     if with_events {
-        json::array(object.value("events"), &task.timeline, timeline_event);
+        json::array(object.value("events"), timeline(&task), timeline_event);
     }
     object.end();
     Ok(Some(out))
@@ -143,11 +143,22 @@ pub fn task_status(rows: &dyn StateRead, id: TaskId) -> Result<Option<(row::Stat
 pub fn task_events(rows: &dyn StateRead, id: TaskId) -> Result<Option<Vec<u8>>> {
     let Some(task) = task_row(rows, id)? else { return Ok(None) };
     let mut out = Vec::new();
-    json::array(&mut out, &task.timeline, timeline_event);
+    json::array(&mut out, timeline(&task), timeline_event);
     Ok(Some(out))
 }
 
-fn timeline_event(out: &mut Vec<u8>, event: &TimelineEvent) {
+/// The stored events after the submit, which the row's own columns tell.
+fn timeline(task: &TaskRow) -> impl Iterator<Item = TimelineEvent> + '_ {
+    let submitted = TimelineEvent {
+        kind: EventKind::TaskSubmitted as i32,
+        wall_us: task.created_wall_us,
+        revision: task.submit_revision,
+        ..TimelineEvent::default()
+    };
+    std::iter::once(submitted).chain(task.timeline.iter().cloned())
+}
+
+fn timeline_event(out: &mut Vec<u8>, event: TimelineEvent) {
     let mut object = Object::new(out);
     object.text("type", EventKind::try_from(event.kind).map_or("unknown", EventKind::name));
     object.time("at", event.wall_us);
@@ -273,12 +284,13 @@ mod tests {
         let mut rows = Rows::default();
         let mut parent = rows.plain_task(1, Status::Waiting);
         parent.join = Some(codec::command::Join::default());
-        parent.timeline = vec![TimelineEvent { kind: EventKind::TaskSubmitted as i32, revision: 1, ..Default::default() }];
+        parent.timeline = vec![TimelineEvent { kind: EventKind::TaskWaiting as i32, revision: 1, ..Default::default() }];
         rows.put_task(task_id(1), &parent);
         rows.child(1, 2, "x", Status::Ready, &[]);
         let object = parsed(&task(&rows, task_id(1), true, true).expect("read").expect("known"));
         assert_eq!(object["children"][0]["name"], "x");
         assert_eq!(object["events"][0]["type"], "submitted");
+        assert_eq!(object["events"][1]["type"], "waiting");
         assert_eq!(object["join"]["policy"], "all");
     }
 
