@@ -10,7 +10,9 @@ from typing import Any
 
 from taskquorum.demo.findings import Findings
 
-WIDTH, HEIGHT, MARGIN = 900, 240, 40
+WIDTH, HEIGHT, MARGIN = 900, 290, 40
+TOP = 76
+"""Room above the chart for the marks' labels."""
 POINTS_MAX = 600
 """Points of the chart's line; more completions are thinned out."""
 LABEL_STEP = 14
@@ -105,7 +107,7 @@ def _chart(findings: Findings) -> str:
     """Completions as a line, the deaths and recoveries as marks."""
     board = findings.board
     span = max(findings.elapsed(), 0.1)
-    across, down = (WIDTH - 2 * MARGIN) / span, (HEIGHT - 2 * MARGIN) / max(board.total, 1)
+    across, down = (WIDTH - 2 * MARGIN) / span, (HEIGHT - MARGIN - TOP) / max(board.total, 1)
 
     def x(seconds: float) -> float:
         return MARGIN + min(max(seconds, 0.0), span) * across
@@ -125,7 +127,7 @@ def _chart(findings: Findings) -> str:
         parts.append(f'<text x="{MARGIN - 6}" y="{level + 4:.1f}" text-anchor="end">{round(board.total * share)}</text>')
     for number, (at, label) in enumerate(findings.marks):
         colour = "var(--bad)" if "killed" in label else "var(--good)"
-        top = MARGIN - 26 + number * LABEL_STEP
+        top = 6 + number * LABEL_STEP
         anchor = "end" if x(at) > WIDTH * 0.7 else "start"
         shift = -5 if anchor == "end" else 5
         parts.append(
