@@ -13,7 +13,7 @@ pub struct ClusterClock {
 impl ClusterClock {
     /// A stamp was seen in the log at monotonic time `now_us`.
     pub fn observe(&mut self, stamp_us: u64, now_us: Micros) {
-        if stamp_us >= self.cluster_us {
+        if stamp_us > self.cluster_us {
             self.cluster_us = stamp_us;
             self.at_us = now_us;
         }
