@@ -55,4 +55,12 @@ mod tests {
         clock.observe(4_000, 10);
         assert_eq!(clock.stamp(10, 5_010), 5_010);
     }
+
+    #[test]
+    fn the_same_stamp_again_does_not_hold_it() {
+        let mut clock = ClusterClock::default();
+        clock.observe(5_000, 0);
+        clock.observe(5_000, 1_000_000);
+        assert_eq!(clock.now(1_000_000, 1_005_000), 1_005_000, "a report without a new stamp says nothing of the time");
+    }
 }
