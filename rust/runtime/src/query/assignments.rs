@@ -120,9 +120,10 @@ fn commands(rows: &dyn StateRead, agent_id: &str, held: &Held) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// What the agent must be told about one item it holds; `None` while it stands.
+/// What the agent must be told about one item it holds; `None` while it stands, and when this node's
+/// state is older than the hand-over: a node that lags knows nothing of what the agent was given.
 fn about(agent_id: &str, epoch: u32, task: Option<&TaskRow>) -> Option<(&'static str, String)> {
-    let Some(task) = task else { return Some(("revoke", "forgotten".to_owned())) };
+    let task = task.filter(|task| task.epoch >= epoch)?;
     if task.epoch == epoch && task.assigned_agent_id == agent_id && task.status().held() {
         return (task.status() == Status::Cancelling)
             .then(|| ("cancel", last_reason(task).unwrap_or_else(|| "cancelled".to_owned())));
@@ -193,8 +194,18 @@ mod tests {
         task.epoch = 2;
         task.timeline = vec![TimelineEvent { reason: "lease_lost".into(), ..Default::default() }, TimelineEvent::default()];
         rows.put_task(task_id(1), &task);
-        let (_, commands) = poll(&rows, &[(1, 1), (9, 1)]);
-        assert_eq!((&commands[0]["reason"], &commands[1]["reason"]), (&json!("lease_lost"), &json!("forgotten")));
+        let (_, commands) = poll(&rows, &[(1, 1)]);
+        assert_eq!(commands[0]["reason"], "lease_lost");
+    }
+
+    #[test]
+    fn a_node_that_lags_revokes_nothing_it_has_not_seen_handed_over() {
+        let mut rows = Rows::default();
+        let mut task = rows.plain_task(1, Status::Ready);
+        task.epoch = 1;
+        rows.put_task(task_id(1), &task);
+        let (_, commands) = poll(&rows, &[(1, 2), (9, 1)]);
+        assert_eq!(commands, json!([]), "an older row and a missing one");
     }
 
     #[test]
