@@ -1,6 +1,6 @@
 """One node as a process: Rust threads, the event loop with the HTTP API, and the leader's policy thread.
 
-Order of life: bind HTTP → open the node → start it → serve → SIGTERM: not ready, stop accepting, end
+Order of life: warm the kernels → bind HTTP → open the node → start it → serve → SIGTERM: not ready, stop accepting, end
 what waits, hand leadership over, finish answers, flush, exit 0. A node that cannot go on exits 1.
 """
 
@@ -46,6 +46,7 @@ def serve(config: Config) -> int:
     """Runs one node until SIGTERM or SIGINT; returns the exit code. Raises ConfigError for what cannot be used."""
     logging.basicConfig(level=os.environ.get("TASKQUORUM_LOG", "WARNING").upper(), format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _warm_kernels()
     listener = _bind(config.http)
     try:
         http = _reachable(config.http, listener)
@@ -55,6 +56,17 @@ def serve(config: Config) -> int:
         raise ConfigError(str(error)) from error
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Process(config, native, listener, http).run())
+
+
+def _warm_kernels() -> None:
+    """Compiles the placement kernels, or loads them from their cache, before anybody is served: compiling holds the GIL.
+
+    Any node may lead at any moment, so every node does it.
+    """
+    from taskquorum.scheduling.runner import warm
+
+    seconds = warm()
+    LOG.info("placement kernels ready after %.1f s", seconds)
 
 
 def _bind(address: Address) -> socket.socket:
@@ -140,7 +152,6 @@ class _Process:
         self._stop.set()
 
     def _run_policy(self) -> None:
-        """The policy imports its kernels only here: a follower's start does not wait for them."""
         try:
             from taskquorum.scheduling.runner import run_policy
 

@@ -67,7 +67,11 @@ def test_cluster_status_and_nodes(shared: Cluster, node: Node) -> None:
 def test_coordination_stats(node: Node) -> None:
     stats = node.call("GET", "/coordination/stats")
     assert stats.status == 200
-    assert stats.body["node"]["counters"]["applied_index"] > 0
+
+    def applied() -> bool:  # A node's own view is a few milliseconds old.
+        return int(node.call("GET", "/coordination/stats").body["node"]["counters"]["applied_index"]) > 0
+
+    until(applied, "the node's counters tell what it applied")
 
 
 def test_reschedule_raises_priority_and_refuses_an_ended_task(node: Node) -> None:

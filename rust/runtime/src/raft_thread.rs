@@ -23,8 +23,8 @@ use crate::snapshot_out::SnapshotNews;
 
 /// Events taken before effects are executed.
 const DRAIN_MAX: usize = 1_024;
-/// The published view is at most this old.
-const VIEW_INTERVAL: Duration = Duration::from_millis(50);
+/// The view is published with the first turn after this time: with the tick, it is at most 15 ms old.
+const VIEW_INTERVAL: Duration = Duration::from_millis(5);
 /// Entries whose append time is remembered for the commit latency.
 const APPENDS_MAX: usize = 65_536;
 
