@@ -55,9 +55,8 @@ class Client:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        finally:
+            future.cancel()  # Changes nothing once it is done; otherwise the wait was interrupted.
 
     @overload
     def submit(

@@ -19,23 +19,9 @@ import typer
 from taskquorum.cli import wire
 from taskquorum.cli.output import JsonOption, print_fields, print_json, print_rows
 from taskquorum.errors import TaskquorumError
+from taskquorum.model import STATUSES
 
 STATE_FAMILIES = ("meta", "task", "blob", "agent", "member", "session", "key", "idempotency", "event", "index")
-STATUSES = (
-    "blocked",
-    "delayed",
-    "waiting",
-    "ready",
-    "assigned",
-    "running",
-    "cancelling",
-    "input_required",
-    "parked",
-    "completed",
-    "failed",
-    "skipped",
-    "cancelled",
-)
 COMMANDS = {
     10: "open_session",
     11: "submit",
