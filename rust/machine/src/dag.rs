@@ -2,8 +2,9 @@
 //!
 //! * A dependency that did not complete fails, skips or starts its dependents, as each of them
 //!   asked for. A parked one keeps them blocked.
-//! * A parent ends as soon as its join is decided. Children that are still live then can no longer
-//!   matter: they are cancelled at once (killed), whether the join was reached or became impossible.
+//! * A parent completes as soon as its join is reached; children that are still live then can no
+//!   longer matter, and are cancelled at once (killed). It fails only when every child has ended: a
+//!   clean-up that runs because another child failed is let finish, and a failed child can be retried.
 //! * `all` waits for every child, optional ones too, but only a required one can fail it; `any` and
 //!   `quorum` count completed children and ask nothing of the others.
 //! * A cancelled parent ends at once; children that run are asked first, so they may end after it.
@@ -61,18 +62,18 @@ fn joined(row: &TaskRow) -> Joined {
     let Some(join) = &row.join else { return Joined::NotYet };
     let open = row.children.saturating_sub(row.children_ended);
     let quorum = match JoinPolicy::try_from(join.policy).unwrap_or(JoinPolicy::All) {
-        JoinPolicy::All if row.children_failed > 0 => return Joined::Impossible,
         JoinPolicy::All if open > 0 => return Joined::NotYet,
+        JoinPolicy::All if row.children_failed > 0 => return Joined::Impossible,
         JoinPolicy::All => return Joined::Reached,
         JoinPolicy::Any => 1,
         JoinPolicy::Quorum => join.count,
     };
     if row.children_completed >= quorum {
         Joined::Reached
-    } else if row.children_completed + open < quorum {
-        Joined::Impossible
-    } else {
+    } else if open > 0 {
         Joined::NotYet
+    } else {
+        Joined::Impossible
     }
 }
 
@@ -159,10 +160,13 @@ impl Tx<'_> {
                 self.kill_children(parent, "parent_completed")
             }
             Joined::Impossible => {
-                let message = format!("the child {id} is {}", ended_as.name());
+                let (completed, failed) = (row.children_completed, row.children_failed);
+                let message = format!(
+                    "{completed} children completed, {failed} required ones did not; the last, {id}, is {}",
+                    ended_as.name()
+                );
                 self.task(parent)?.error = Some(TaskError { code: "child_failed".into(), message, retryable: false });
-                self.end(parent, Status::Failed, EventKind::TaskFailed, "child_failed")?;
-                self.kill_children(parent, "parent_failed")
+                self.end(parent, Status::Failed, EventKind::TaskFailed, "child_failed")
             }
         }
     }
@@ -266,10 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn all_waits_for_every_child_and_fails_with_the_first_required_one() {
+    fn all_waits_for_every_child_and_fails_with_a_required_one() {
         assert_eq!(parent(JoinPolicy::All, 0, [3, 2, 2, 0]), Joined::NotYet);
         assert_eq!(parent(JoinPolicy::All, 0, [3, 2, 3, 0]), Joined::Reached, "an optional child failed");
-        assert_eq!(parent(JoinPolicy::All, 0, [3, 0, 1, 1]), Joined::Impossible);
+        assert_eq!(parent(JoinPolicy::All, 0, [3, 0, 1, 1]), Joined::NotYet, "a clean-up may still run");
+        assert_eq!(parent(JoinPolicy::All, 0, [3, 2, 3, 1]), Joined::Impossible);
     }
 
     #[test]

@@ -134,11 +134,7 @@ impl Tx<'_> {
         }
         let row: TaskRow = self.task(id)?.clone();
         if row.join.is_some() {
-            return self.refuse_task(
-                id,
-                Refusal::WrongState,
-                "the children of a failed parent are cancelled and never re-open: submit it again",
-            );
+            return self.refuse_task(id, Refusal::WrongState, "a graph that has ended is not opened again: submit it again");
         }
         if let Some(parent) = parent_of(&row) {
             if !self.machine.tasks.contains_key(&parent) {
