@@ -24,7 +24,11 @@ BOUNDS_US: Final = (
     100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000, 60_000_000,
 )  # fmt: skip
 GAUGES: Final = frozenset({"commit_index", "applied_index", "revision", "live_tasks", "live_agents", "peers_up"})
-"""Of the node's plain numbers those that can fall; so can all with the endings of `_is_gauge`."""
+"""Of the node's plain numbers those that can fall; so can all with the beginnings and endings of `_is_gauge`."""
+STAGES: Final = {
+    "consensus": "commit_us", "assignment": "assignment_us", "propagation": "propagation_us", "recovery": "recovery_us",
+}  # fmt: skip
+"""The specification's stages and the node's histograms that measure them; each is described at `runtime::Counters`."""
 PERCENTILES: Final = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -131,8 +135,23 @@ class Metrics(Collector):
             f"{method} {path}": {"count": latency.total, **percentiles(latency.total, latency.buckets())}
             for (method, path), latency in sorted(self._routes.items())
         }
+        total = numbers.get("slots_total", 0)
+        utilisation = {
+            "slots_total": total,
+            "slots_taken": numbers.get("slots_taken", 0),
+            "utilisation": round(numbers.get("slots_taken", 0) / total, 4) if total else None,
+            "offered_load": round((numbers.get("slots_taken", 0) + numbers.get("slots_waited_for", 0)) / total, 4)
+            if total
+            else None,
+        }
+        stages = {stage: times.get(name) for stage, name in STAGES.items()}
         node = {"counters": numbers, "rates": rates, "interval_s": round(seconds, 3), "histograms": times}
-        return {"node": node, "http": {"routes_us": http, **self._server_numbers()}}
+        return {
+            "latency_us": stages,
+            "utilisation": utilisation,
+            "node": node,
+            "http": {"routes_us": http, **self._server_numbers()},
+        }
 
     def _counters(self) -> Mapping[str, Any]:
         counters: Mapping[str, Any] = msgspec.json.decode(self._native.counters())
@@ -172,7 +191,7 @@ class Metrics(Collector):
 
 
 def _is_gauge(name: str) -> bool:
-    return name in GAUGES or name.endswith(("_depth", "_bytes", "_pending"))
+    return name in GAUGES or name.startswith("slots_") or name.endswith(("_depth", "_bytes", "_pending"))
 
 
 def _family(name: str, value: Any) -> Metric | None:

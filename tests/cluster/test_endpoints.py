@@ -72,6 +72,10 @@ def test_coordination_stats(node: Node) -> None:
         return int(node.call("GET", "/coordination/stats").body["node"]["counters"]["applied_index"]) > 0
 
     until(applied, "the node's counters tell what it applied")
+    stats = node.call("GET", "/coordination/stats")
+    assert set(stats.body["latency_us"]) == {"consensus", "assignment", "propagation", "recovery"}
+    assert stats.body["latency_us"]["propagation"]["count"] > 0
+    assert set(stats.body["utilisation"]) == {"slots_total", "slots_taken", "utilisation", "offered_load"}
 
 
 def test_reschedule_raises_priority_and_refuses_an_ended_task(node: Node) -> None:

@@ -21,6 +21,8 @@ pub enum Signal {
     Taken {
         task: TaskId,
         agent: Arc<str>,
+        /// Cluster time between ready and this, in µs.
+        waited_us: u64,
     },
     /// The agent's resources are free again. `success` is `None` when the attempt was revoked.
     Freed {

@@ -98,11 +98,12 @@ impl Tx<'_> {
         row.assigned_agent_id = agent_id.to_string();
         row.assigned_agent_epoch = agent_row.agent_epoch;
         row.assigned_cluster_us = cluster_us;
+        let waited_us = cluster_us.saturating_sub(row.ready_cluster_us);
         row.score_terms.clone_from(&item.terms);
         row.progress_bp = 0;
         row.progress_message.clear();
         self.transition(id, Status::Assigned, EventKind::TaskAssigned, "")?;
-        self.signals.push(Signal::Taken { task: id, agent: agent_id.clone() });
+        self.signals.push(Signal::Taken { task: id, agent: agent_id.clone(), waited_us });
         self.signals.push(Signal::Assigned { agent: agent_id });
         Ok(None)
     }

@@ -3,23 +3,27 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codec::frame::{Frame, FrameKind};
 use codec::log::Bootstrap;
-use codec::row::Cf;
+use codec::row::{AgentStatus, Cf, Status};
 use crossbeam_channel::{Receiver, Sender};
 use machine::{Machine, RetentionLimits, Signal};
 use node::{AppliedBatch, ApplyDriver, ApplyInput, Event};
 use store::StateStore;
 use store::rocks::{DataDirectory, RocksState};
 
+use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::interest::Interest;
 use crate::metrics::Metrics;
 use crate::raft_thread::ToRaft;
 use crate::ring::{Hints, Ring};
 use crate::state_cell::StateCell;
+
+/// Counting the slots walks over all agents.
+const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) enum ApplyRequest {
     Input(ApplyInput),
@@ -54,6 +58,9 @@ pub(crate) struct ApplyThread {
     pub retired: Vec<Arc<RocksState>>,
     /// Leadership that was told, and is established once an entry of its own term was applied.
     pub coming_term: Option<u64>,
+    pub clock: Clock,
+    /// When the slots were counted last.
+    pub slots_at: Option<Instant>,
 }
 
 impl ApplyThread {
@@ -132,8 +139,31 @@ impl ApplyThread {
             state.write(&batch.changes).map_err(|e| format!("the state cannot be written: {e}"))?;
             self.metrics.apply_us.record(started.elapsed().as_micros() as u64);
         }
+        self.measure(&batch);
         self.tell(batch, answered);
         Ok(())
+    }
+
+    fn measure(&mut self, batch: &AppliedBatch) {
+        let Some(driver) = &self.driver else { return };
+        if batch.changes.is_empty() {
+            return;
+        }
+        let machine = driver.machine();
+        self.metrics.propagation_us.record(self.clock.wall_us().saturating_sub(machine.wall_us()));
+        for signal in &batch.signals {
+            if let Signal::Taken { waited_us, .. } = signal {
+                self.metrics.assignment_us.record(*waited_us);
+            }
+        }
+        if self.slots_at.is_none_or(|at| at.elapsed() >= SLOTS_INTERVAL) {
+            self.slots_at = Some(Instant::now());
+            let (total, taken) = slots(machine);
+            self.metrics.slots_total.store(total, Ordering::Relaxed);
+            self.metrics.slots_taken.store(taken, Ordering::Relaxed);
+            let ready = machine.meta().tasks_by_status.get(Status::Ready as usize).copied().unwrap_or_default();
+            self.metrics.slots_waited_for.store(ready, Ordering::Relaxed);
+        }
     }
 
     /// The rows are written: whoever waits for them may look.
@@ -233,6 +263,15 @@ impl ApplyThread {
         // A raft thread that has ended listens no longer.
         let _ = self.raft.send(ToRaft::event(event));
     }
+}
+
+/// Slots of the agents that are up, and those taken.
+fn slots(machine: &Machine) -> (u64, u64) {
+    let up = machine.agents().filter(|(_, agent)| agent.status() == AgentStatus::Up);
+    up.fold((0, 0), |(total, taken), (_, agent)| {
+        let of_agent = agent.row().resources.iter().zip(agent.used()).find(|(resource, _)| resource.name == "slots");
+        of_agent.map_or((total, taken), |(resource, used)| (total + resource.amount, taken + used))
+    })
 }
 
 /// Writes and flushes the rows of a new cluster.

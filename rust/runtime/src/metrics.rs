@@ -68,6 +68,12 @@ pub(crate) struct Metrics {
     pub raft_round_us: Histogram,
     pub flush_us: Histogram,
     pub checkpoint_us: Histogram,
+    pub assignment_us: Histogram,
+    pub propagation_us: Histogram,
+    pub recovery_us: Histogram,
+    pub slots_total: AtomicU64,
+    pub slots_taken: AtomicU64,
+    pub slots_waited_for: AtomicU64,
     pub entries_applied: AtomicU64,
     pub commands_proposed: AtomicU64,
     pub proposals_busy: AtomicU64,
@@ -97,6 +103,17 @@ pub struct Counters {
     pub raft_round_us: HistogramView,
     pub flush_us: HistogramView,
     pub checkpoint_us: HistogramView,
+    /// From ready to the applied Assign, in cluster time, for every task this node has applied.
+    pub assignment_us: HistogramView,
+    /// From the leader's stamp on an entry to its apply on this node, by the two nodes' wall clocks.
+    pub propagation_us: HistogramView,
+    /// From the loss of a known leader to the next one, as this node saw it.
+    pub recovery_us: HistogramView,
+    /// Slots of agents that are up, those taken, and those that ready tasks ask for (their number:
+    /// one slot each); looked at once a second while entries are applied.
+    pub slots_total: u64,
+    pub slots_taken: u64,
+    pub slots_waited_for: u64,
     pub entries_applied: u64,
     pub commands_proposed: u64,
     /// Proposals, reads and beats refused because a bound was reached.

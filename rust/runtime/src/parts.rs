@@ -238,6 +238,8 @@ impl Common {
             batch_bytes_max: config.apply_batch_bytes_max,
             retired: Vec::new(),
             coming_term: None,
+            clock: self.clock,
+            slots_at: None,
         }
     }
 

@@ -100,6 +100,8 @@ pub(crate) struct Work {
     viewed: Option<Instant>,
     view_due: bool,
     leads: bool,
+    /// Since when no leader is known.
+    leaderless: Option<Instant>,
 }
 
 /// Whether the thread goes on.
@@ -266,8 +268,13 @@ impl RaftThread {
                 unknown: a.unknown,
             })),
             Effect::CompleteTask { token, done, detail } => self.work.notices.push(Notice::Done { token, done, detail }),
-            Effect::LeaderChanged { node_id, term, is_self, .. } => {
+            Effect::LeaderChanged { leader, node_id, term, is_self } => {
                 (self.work.leads, self.work.view_due) = (is_self, true);
+                if leader == 0 {
+                    self.work.leaderless.get_or_insert_with(Instant::now);
+                } else if let Some(since) = self.work.leaderless.take() {
+                    self.metrics.recovery_us.record(since.elapsed().as_micros() as u64);
+                }
                 self.work.appends.clear();
                 self.ring.leader(node_id, term, is_self);
             }

@@ -196,7 +196,7 @@ impl Inside {
                 }
             }
             Signal::Gone { task } => self.columns.push(Op::Gone, *task, &Row::default()),
-            Signal::Taken { task, agent } => match live.task(*task) {
+            Signal::Taken { task, agent, .. } => match live.task(*task) {
                 Some(row) => self.taken(*task, &row, agent),
                 // It has ended in the same batch: all that counts is that it left the queue.
                 None => self.columns.push(Op::Gone, *task, &Row::default()),

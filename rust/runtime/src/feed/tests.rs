@@ -111,8 +111,12 @@ fn deltas_follow_the_log() {
         size_hint: 8,
         quality_bp: None,
     };
-    let signals =
-        [Signal::Taken { task: id(1), agent: "a".into() }, freed, Signal::Ready { task: id(4) }, Signal::Ready { task: id(99) }];
+    let signals = [
+        Signal::Taken { task: id(1), agent: "a".into(), waited_us: 0 },
+        freed,
+        Signal::Ready { task: id(4) },
+        Signal::Ready { task: id(99) },
+    ];
     feed.applied(&signals, &state);
     let batch = now(&feed).expect("a batch");
     assert!(!batch.reset);
