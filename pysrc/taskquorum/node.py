@@ -116,6 +116,8 @@ class Node:
         self.stopped: str | None = None
         self.on_stopped: Callable[[str], None] = lambda detail: None
         self.on_leaderless: Callable[[], None] = lambda: None
+        self.on_led: Callable[[], None] = lambda: None
+        """A leader is known, after none was."""
         self.on_leading: Callable[[], None] = lambda: None
         self._loop = loop
         self._leaderless_since: float | None = loop.time()
@@ -283,7 +285,9 @@ class Node:
         if is_self:
             self.on_leading()
         if node_id is not None:
-            self._leaderless_since = None
+            led, self._leaderless_since = self._leaderless_since is not None, None
+            if led:
+                self.on_led()
         elif self._leaderless_since is None:
             self._leaderless_since = self._loop.time()
             self._loop.call_later(ELECTION_TIMEOUT_S, self._look_for_leader, self._leaderless_since)

@@ -38,6 +38,8 @@ BACKLOG: Final = 4096
 FINISH_S: Final = 5.0
 """After SIGTERM, how long answers under way may take."""
 STOP_MS: Final = 10_000
+SAY_WAITING_S: Final = 5.0
+"""Without a leader for so long after the start, the process says what it waits for."""
 SWITCH_INTERVAL_S: Final = 5e-4
 """The policy thread must not hold the loop for longer."""
 
@@ -101,6 +103,7 @@ class _Process:
         self._listener = listener
         self._http = http
         self._stop = asyncio.Event()
+        self._said_ready = False
         self._broken: str | None = None
         self._policy_stop = threading.Event()
         self._policy: threading.Thread | None = None
@@ -111,6 +114,7 @@ class _Process:
             loop.add_signal_handler(number, self._stop.set)
         node = Node(self._native, loop)
         node.on_stopped = self._on_stopped
+        node.on_led = self._say_ready
         metrics = Metrics(self._native)
         app = App(node, loop, metrics)
         server = Server(app.admit, app.dispatch, refuse, time.monotonic, Limits())
@@ -125,10 +129,11 @@ class _Process:
         self._policy.start()
         listening = await loop.create_server(server.protocol, sock=self._listener, backlog=BACKLOG)
         end_sweep = _every(loop, SWEEP_S, server.sweep)
-        self._say_ready()
+        waiting = loop.call_later(SAY_WAITING_S, self._say_waiting)
         gc.collect()
         gc.freeze()
         await self._stop.wait()
+        waiting.cancel()
         app.stopping = True
         listening.close()
         app.stop()
@@ -139,7 +144,17 @@ class _Process:
         loop.remove_reader(self._native.notify_fd())
         return code
 
+    def _say_waiting(self) -> None:
+        if not self._said_ready:
+            seen = msgspec.json.decode(self._native.status())
+            reason = seen.get("waiting") or "no leader is known"
+            print(f"taskquorum {self._config.node_id} is not ready: {reason}", file=sys.stderr, flush=True)
+
     def _say_ready(self) -> None:
+        """Once, with the first leader that is known."""
+        if self._said_ready:
+            return
+        self._said_ready = True
         shown = {"node_id": self._config.node_id, "http": self._http, "raft": self._native.raft_address, "version": release()}
         if self._config.ready_as_json:
             print(msgspec.json.encode({"ready": True, **shown}).decode(), flush=True)

@@ -146,6 +146,7 @@ def test_a_wiped_node_waits_and_says_so(cluster: Cluster) -> None:
     assert answer is not None and answer.status == 503, "it must not become ready by itself"
     assert f"taskquorum cluster replace {node.name}" in answer.body["detail"], "it names the command that takes it in"
     assert leader.call("GET", f"/tasks/distributed/{task}").status == 200
+    until(lambda: f"{node.name} is not ready: cluster" in node.log_tail(), "the process says what it waits for")
 
 
 @contextmanager
