@@ -24,6 +24,7 @@ import uvloop
 from taskquorum import _native
 from taskquorum._http import Limits, Server
 from taskquorum.api.app import App
+from taskquorum.api.disk import Disk
 from taskquorum.api.problems import refuse
 from taskquorum.config import Address, Config
 from taskquorum.errors import ConfigError
@@ -117,6 +118,7 @@ class _Process:
         node.on_led = self._say_ready
         metrics = Metrics(self._native)
         app = App(node, loop, metrics)
+        app.disk_full = Disk(self._config.data_dir).full
         server = Server(app.admit, app.dispatch, refuse, time.monotonic, Limits())
         metrics.server = server
         try:

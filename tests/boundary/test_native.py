@@ -173,7 +173,7 @@ def test_a_key_and_its_events(node: Running) -> None:
     node.native.watch_events(True)
     [outcome] = node.propose({"put_key": {"tenant": "default", "key": "k", "value": [1]}})
     revision = outcome[11]
-    assert node.until(lambda notice: notice[0] == 5)[1] >= revision
+    node.until(lambda notice: notice[0] == 5 and notice[1] >= revision)
     _, key, key_revision = node.native.key("default", "k")
     assert key is not None and json.loads(key)["value"] == [1] and key_revision == revision
     newest, oldest, rows = node.native.events(revision, 10)

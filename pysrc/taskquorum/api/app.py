@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from taskquorum._http import Request
@@ -54,6 +55,7 @@ class App:
         self.streams: set[EventStream] = set()
         self.lag = Lag(loop)
         self.stopping = False
+        self.disk_full: Callable[[], bool] = lambda: False
         self.background: set[asyncio.Task[None]] = set()
         """Tasks of rare calls that wait for another node, kept from being collected."""
         node.on_leaderless = self.polls.end_all

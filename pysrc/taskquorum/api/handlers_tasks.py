@@ -12,7 +12,7 @@ from taskquorum.api.call import NDJSON, Call
 from taskquorum.api.normalize import Submit
 from taskquorum.api.schema import CancelBody, EmptyBody, RescheduleBody
 from taskquorum.api.waits import unknown_task, wait_for_task
-from taskquorum.errors import ConflictError, InvalidError, NotFoundError, ProblemError
+from taskquorum.errors import ConflictError, InvalidError, NotFoundError, ProblemError, StorageFullError
 from taskquorum.model import STATUSES, uuid_bytes, uuid_text
 from taskquorum.node import Outcome
 
@@ -34,8 +34,8 @@ def submit(call: Call) -> None:
     key = call.request.headers.get("idempotency-key", "")
     if len(key) > IDEMPOTENCY_KEY_MAX or not key.isprintable():
         raise InvalidError(f"1 to {IDEMPOTENCY_KEY_MAX} printable characters", field="Idempotency-Key")
-    if call.query.get("dry_run"):
-        raise problems.not_available("dry_run")
+    if call.app.disk_full():
+        raise StorageFullError("less than 5 % of this node's disk is free: send it to another node or later", retry_after_s=30)
     lines = content_type.lower().startswith("application/x-ndjson")
     if lines or body.lstrip(_WHITE)[:1] == b"[":
         _submit_batch(call, normalize.ndjson_items(body) if lines else normalize.array_items(body), key)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use codec::frame::{Frame, FrameKind};
 use codec::log::Bootstrap;
-use codec::row::{AgentStatus, Cf, Status};
+use codec::row::{AgentStatus, Status};
 use crossbeam_channel::{Receiver, Sender};
 use machine::{Machine, RetentionLimits, Signal};
 use node::{AppliedBatch, ApplyDriver, ApplyInput, Event};
@@ -201,7 +201,8 @@ impl ApplyThread {
                 _ => {}
             }
         }
-        if self.interest.in_events() && batch.changes.iter().any(|c| c.cf == Cf::Event) {
+        // Not only entries with events: whoever follows the log waits for this, too.
+        if self.interest.in_events() && !batch.changes.is_empty() {
             hints.events = Some(batch.report.revision);
         }
         hints
