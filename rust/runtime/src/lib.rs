@@ -37,6 +37,7 @@ mod snapshot_in;
 mod snapshot_out;
 mod state_cell;
 mod threads;
+mod wake;
 
 pub use config::{ClusterNode, Config, ConfigError};
 pub use handle::{Busy, Handle};

@@ -1,20 +1,22 @@
-//! Completions and hints on their way to the edge, and the eventfd that wakes it up.
+//! Completions and hints on their way to the edge, and the descriptor that wakes it up.
 //!
 //! What always holds:
 //! * a slot is reserved when work is proposed ([`Ring::reserve`]), so a completion always fits;
 //! * hints (a watched task changed, …) are kept once each, so the sets of [`crate::interest`] bound them;
-//! * the eventfd is readable exactly while something is inside, and written only when the ring
+//! * the descriptor is readable exactly while something is inside, and written only when the ring
 //!   turns from empty to not: a thousand completions cost one wake-up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use codec::row::Status;
 use codec::{Outcome, TaskId};
 use node::{ProposalEnd, Token};
 use parking_lot::Mutex;
+
+use crate::wake::Wake;
 
 /// What [`Ring::drain`] returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +82,7 @@ struct Inside {
     events: Option<u64>,
     leader: Option<Notice>,
     stopped: Option<Notice>,
-    /// The eventfd has been written and not read since.
+    /// The descriptor has been written and not read since.
     awake: bool,
 }
 
@@ -113,7 +115,7 @@ impl Inside {
 pub struct Ring {
     capacity: usize,
     inside: Mutex<Inside>,
-    wake: OwnedFd,
+    wake: Wake,
 }
 
 impl Ring {
@@ -122,18 +124,12 @@ impl Ring {
     /// # Errors
     /// The process has no file descriptor left.
     pub fn new(capacity: usize) -> io::Result<Self> {
-        // SAFETY: `eventfd` has no memory arguments.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is open, and nothing else owns it.
-        Ok(Self { capacity, inside: Mutex::new(Inside::default()), wake: unsafe { OwnedFd::from_raw_fd(fd) } })
+        Ok(Self { capacity, inside: Mutex::new(Inside::default()), wake: Wake::new()? })
     }
 
     /// Readable while [`Ring::drain`] has something to return. It lives as long as the ring.
     pub fn notify_fd(&self) -> RawFd {
-        self.wake.as_raw_fd()
+        self.wake.fd()
     }
 
     /// Reserves `slots` completions; each is given back when it is drained or by [`Ring::release`].
@@ -191,7 +187,7 @@ impl Ring {
         });
     }
 
-    /// Takes up to `limit` notices. The eventfd stays readable if more are left.
+    /// Takes up to `limit` notices. The descriptor stays readable if more are left.
     pub fn drain(&self, limit: usize) -> Vec<Notice> {
         let mut inside = self.inside.lock();
         let mut taken = Vec::new();
@@ -202,34 +198,19 @@ impl Ring {
         }
         if inside.awake && inside.is_empty() {
             inside.awake = false;
-            self.read_fd();
+            self.wake.clear();
         }
         taken
     }
 
+    /// The descriptor moves under the lock, so that it and `awake` cannot differ.
     fn put(&self, change: impl FnOnce(&mut Inside)) {
         let mut inside = self.inside.lock();
         change(&mut inside);
         if !inside.awake && !inside.is_empty() {
             inside.awake = true;
-            self.write_fd();
+            self.wake.signal();
         }
-    }
-
-    /// Under the lock, so that the descriptor and `awake` cannot differ.
-    fn write_fd(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: `one` is 8 bytes long, what an eventfd takes; the descriptor is open.
-        let written = unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-        assert_eq!(written, 8, "an eventfd at zero takes a write");
-    }
-
-    fn read_fd(&self) {
-        let mut value = [0u8; 8];
-        // SAFETY: `value` is 8 bytes long, what an eventfd gives; the descriptor is open.
-        let read = unsafe { libc::read(self.wake.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) };
-        // A caller may have read the descriptor itself; then there is nothing to read.
-        debug_assert!(read == 8 || read == -1, "an eventfd gives 8 bytes or none");
     }
 }
 
