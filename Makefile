@@ -123,6 +123,9 @@ fix: .venv/.installed
 ##: bench	micro benchmarks, then the harness on three real nodes: bench/out/bench.json and bench.html (about 5 minutes)
 .PHONY: bench
 bench: build
+	@mkdir -p bench/out
+	cargo run --release --locked --quiet -p codec --example frame_rate | tee bench/out/codec.txt
+	cargo run --release --locked --quiet -p machine --example apply_rate | tee bench/out/machine.txt
 	$(BIN)/python -m pytest bench/micro -q -p no:cacheprovider --override-ini testpaths=bench/micro --benchmark-json=bench/out/micro.json
 	$(BIN)/python -m bench.harness
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "scheduli
 
 from model import FakeBatch, agent_told, class_told
 
+from taskquorum.scheduling.constants import SLICE_TASKS
 from taskquorum.scheduling.policy import Policy
 from taskquorum.scheduling.runner import warm
 
@@ -42,14 +43,16 @@ def test_ready_decide_free(benchmark, agents: int, size: int) -> None:
 
     def turn() -> None:
         policy.apply(ready)
-        assert len(policy.decide(0)) == size
+        placed = 0
+        while placed < size:  # A slice ends early when its work is used up (SLICE_WORK).
+            placed += len(policy.decide(0))
         policy.apply(gone)
 
     benchmark(turn)
 
 
 def test_decide_in_a_long_queue(benchmark) -> None:
-    """A slice of 64 out of 100,000 queued tasks of 64 classes over 1,000 agents."""
+    """A slice out of 100,000 queued tasks of 64 classes over 1,000 agents."""
     warm()
     policy = Policy()
     classes = [class_told(number, capabilities=[[f"c{number % 8}", 1000, 1000]]) for number in range(64)]
@@ -80,7 +83,7 @@ def test_decide_in_a_long_queue(benchmark) -> None:
     def turn() -> None:
         next(turns)
         decisions = policy.decide(0)
-        assert len(decisions) == 64
+        assert 0 < len(decisions) <= SLICE_TASKS
         policy.take_back(decisions)
 
     benchmark(turn)
