@@ -134,6 +134,19 @@ bench: build
 loadtest: build
 	$(BIN)/python -m loadtest.run
 
+# ---- trust -------------------------------------------------------------------------------------------------------
+
+##: trust	every suite of docs/trust.md at its full count (many hours): interrupted, it goes on where it stopped
+.PHONY: trust
+trust: build
+	$(BIN)/python -m trust run
+	$(BIN)/python -m trust report
+
+##: trust-cut	the cut of every suite that CI runs
+.PHONY: trust-cut
+trust-cut: build
+	$(BIN)/python -m trust run --cut
+
 # ---- upkeep ------------------------------------------------------------------------------------------------------
 
 ##: lock	writes requirements/*.txt again from what .venv holds
