@@ -42,6 +42,23 @@ impl FrameReader {
     /// # Errors
     /// Any malformed, oversized or foreign frame: the stream cannot be read any further.
     pub fn take(&mut self) -> Result<Option<PeerBody>, DecodeError> {
+        while let Some(mut bytes) = self.take_frame()? {
+            let (frame, used) = Frame::decode(&bytes)?;
+            assert_eq!(used, bytes.len(), "the frame's length was read twice with different results");
+            if frame.kind != FrameKind::Peer {
+                return Err(DecodeError::WrongKind { expected: FrameKind::Peer, found: frame.kind });
+            }
+            bytes.advance(HEADER_BYTES);
+            // Without a body it is one of a newer release that this one does not know: nothing that it needs to answer.
+            if let Some(body) = PeerMessage::decode(bytes)?.body {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next complete frame's bytes, not looked into yet.
+    fn take_frame(&mut self) -> Result<Option<Bytes>, DecodeError> {
         if self.buffer.len() < HEADER_BYTES {
             return Ok(None);
         }
@@ -54,18 +71,7 @@ impl FrameReader {
             self.buffer.reserve(total - self.buffer.len());
             return Ok(None);
         }
-        let mut bytes: Bytes = self.buffer.split_to(total).freeze();
-        let (frame, used) = Frame::decode(&bytes)?;
-        assert_eq!(used, total, "the frame's length was read twice with different results");
-        if frame.kind != FrameKind::Peer {
-            return Err(DecodeError::WrongKind { expected: FrameKind::Peer, found: frame.kind });
-        }
-        bytes.advance(HEADER_BYTES);
-        // A body of a newer release that this one does not know: nothing that it needs to answer.
-        match PeerMessage::decode(bytes)?.body {
-            Some(body) => Ok(Some(body)),
-            None => self.take(),
-        }
+        Ok(Some(self.buffer.split_to(total).freeze()))
     }
 }
 
@@ -136,5 +142,18 @@ mod tests {
         let mut reader = FrameReader::new(100);
         reader.feed(&encode(PeerBody::Raft(vec![0; 200].into()))[..HEADER_BYTES]);
         assert!(matches!(reader.take(), Err(DecodeError::TooLarge(_))));
+    }
+
+    /// Scenario: a peer of a newer release sends 100,000 messages that this one does not know, in one read → they are
+    /// passed over in the stack of one, and the message behind them arrives.
+    #[test]
+    fn any_number_of_unknown_messages_is_passed_over() {
+        let unknown = to_frame(FrameKind::Peer, &PeerMessage { body: None });
+        let mut bytes = unknown.repeat(100_000);
+        bytes.extend(encode(PeerBody::ReadIndexRequest(ReadIndexRequest { round: 7 })));
+        let mut reader = FrameReader::new(1 << 20);
+        reader.feed(&bytes);
+        assert_eq!(reader.take(), Ok(Some(PeerBody::ReadIndexRequest(ReadIndexRequest { round: 7 }))));
+        assert_eq!(reader.take(), Ok(None));
     }
 }
