@@ -14,6 +14,7 @@ pub mod log;
 pub mod outcome;
 pub mod peer;
 pub mod row;
+pub mod tail;
 
 pub use command::{Command, EntryPayload};
 pub use frame::{DecodeError, Frame, FrameKind};

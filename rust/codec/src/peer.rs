@@ -5,6 +5,7 @@ use prost::{Message, Oneof};
 
 use crate::command::Command;
 use crate::log::{Bootstrap, ConfState};
+use crate::tail::{ObserverRegister, ObserverReports, Placement, TailAck, TailBatch, TailEnd, TailSubscribe};
 
 /// One TCP stream per peer and lane, so that a large transfer never delays a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,11 +58,14 @@ pub struct Hello {
     /// The raft address that others dial.
     #[prost(string, tag = "9")]
     pub address: String,
+    /// This stream carries messages both ways: the dialer is not dialed back (observers).
+    #[prost(bool, tag = "10")]
+    pub duplex: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct PeerMessage {
-    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26")]
     pub body: Option<PeerBody>,
 }
 
@@ -92,6 +96,21 @@ pub enum PeerBody {
     SnapshotChunk(SnapshotChunk),
     #[prost(message, tag = "12")]
     SnapshotAnswer(SnapshotAnswer),
+    // From 20: observers, see [`crate::tail`].
+    #[prost(message, tag = "20")]
+    TailSubscribe(TailSubscribe),
+    #[prost(message, tag = "21")]
+    TailBatch(TailBatch),
+    #[prost(message, tag = "22")]
+    TailAck(TailAck),
+    #[prost(message, tag = "23")]
+    TailEnd(TailEnd),
+    #[prost(message, tag = "24")]
+    Placement(Placement),
+    #[prost(message, tag = "25")]
+    ObserverRegister(ObserverRegister),
+    #[prost(message, tag = "26")]
+    ObserverReports(ObserverReports),
 }
 
 /// Commands for the leader. They are sent again until their outcome is known, so nothing answers.

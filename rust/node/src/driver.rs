@@ -315,6 +315,13 @@ impl Driver {
                 }
             }
             PeerBody::NodeReport(report) => self.peers.reported(from, report, self.wall_us),
+            PeerBody::TailSubscribe(_)
+            | PeerBody::TailBatch(_)
+            | PeerBody::TailAck(_)
+            | PeerBody::TailEnd(_)
+            | PeerBody::Placement(_)
+            | PeerBody::ObserverRegister(_)
+            | PeerBody::ObserverReports(_) => {}
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
             PeerBody::Hello(_) | PeerBody::SnapshotOffer(_) | PeerBody::SnapshotChunk(_) | PeerBody::SnapshotAnswer(_) => {}
         }

@@ -7,6 +7,7 @@ use codec::frame::{FrameKind, to_frame};
 use codec::log::*;
 use codec::peer::*;
 use codec::row::*;
+use codec::tail::*;
 use codec::{Command, EntryPayload, Message, Outcome};
 
 fn text(value: &str) -> String {
@@ -374,6 +375,7 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         machine_version_max: 7,
         expected_nodes: vec![text("node-1")],
         address: text("host:5000"),
+        duplex: false,
     };
     let beat = Beat { token: 1, agent_id: text("agent"), agent_epoch: 3, load_bp: vec![1, 2, 3] };
     let answer = BeatAnswer { token: 1, lease_ms: 4_000, stale: true, unknown: true, heartbeat_ms: 500 };
@@ -401,7 +403,9 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
     let commands = entry(Body::Retry(Retry { task_id: id(1) })).commands;
     let chunk = SnapshotChunk { transfer: 1, file: 2, offset: 3, data: b"data".as_slice().into() };
     let word = SnapshotAnswer { transfer: 1, index: 2, installed: true, reason: text("done") };
-    vec![
+    let mut bodies = tail_bodies();
+    bodies.push(("hello_duplex", PeerBody::Hello(Hello { duplex: true, ..hello.clone() })));
+    bodies.extend(vec![
         ("hello", PeerBody::Hello(hello)),
         ("raft", PeerBody::Raft(b"raft".as_slice().into())),
         ("forward", PeerBody::Forward(Forward { commands })),
@@ -414,6 +418,51 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         ("snapshot_offer", PeerBody::SnapshotOffer(offer)),
         ("snapshot_chunk", PeerBody::SnapshotChunk(chunk)),
         ("snapshot_answer", PeerBody::SnapshotAnswer(word)),
+    ]);
+    bodies
+}
+
+/// What observers and those they follow say to each other.
+fn tail_bodies() -> Vec<(&'static str, PeerBody)> {
+    let subscribe = TailSubscribe { subscription: 1, index: 2, term: 3, hash: id(4), snapshot: true, catch_up: true };
+    let batch = TailBatch {
+        subscription: 1,
+        entries: vec![TailEntry { index: 2, term: 3, kind: EntryKind::ConfChange as i32, data: b"data".as_slice().into() }],
+        commit_index: 4,
+        leader: 5,
+        term: 6,
+        root: 7,
+        pulse: 8,
+        depth: 9,
+        hash_index: 10,
+        hash: id(11),
+    };
+    let report = ObserverReport {
+        raft_id: 1,
+        parent: 2,
+        applied_index: 3,
+        age_us: 4,
+        load_bp: vec![5],
+        http_address: text("host:8080"),
+        version: text("0.1.0"),
+    };
+    let placement = Placement {
+        term: 1,
+        version: 2,
+        leader: 3,
+        observers: vec![PlacedObserver { raft_id: 1, parent: 2, report: Some(report.clone()) }],
+        voters_healthy: 5,
+        voters: vec![PlacedVoter { raft_id: 3, node_id: text("node-1"), address: text("host:5000") }],
+    };
+    let register = ObserverRegister { raft_id: 1, node_id: text("observer-1"), address: text("host:5000") };
+    vec![
+        ("tail_subscribe", PeerBody::TailSubscribe(subscribe)),
+        ("tail_batch", PeerBody::TailBatch(batch)),
+        ("tail_ack", PeerBody::TailAck(TailAck { subscription: 1, index: 2 })),
+        ("tail_end", PeerBody::TailEnd(TailEnd { subscription: 1, reason: TailReason::Diverged as i32 })),
+        ("placement", PeerBody::Placement(placement)),
+        ("observer_register", PeerBody::ObserverRegister(register)),
+        ("observer_reports", PeerBody::ObserverReports(ObserverReports { reports: vec![report] })),
     ]
 }
 
