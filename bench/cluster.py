@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,8 @@ class Node:
         self.url = f"http://127.0.0.1:{http_port}"
         self.command = command
         self.log = log
+        # Beside what it inherits.
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,7 +96,7 @@ class Node:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment()
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=child_environment() | self.environment
             )
 
     def kill(self, number: int = signal.SIGKILL) -> float:
@@ -136,21 +138,31 @@ class Cluster:
     """Some nodes of one cluster; use it as a context manager.
 
     `raft_address` may change the address by which others reach a node (a proxy that delays); it gets the name and the real
-    port and returns host:port.
+    port and returns host:port. `directory`, `ports` (HTTP, then Raft, one a node) and `data` (node → directory of its data)
+    are chosen here unless given.
     """
 
-    def __init__(self, nodes: int = 3, raft_address: Callable[[str, int], str] | None = None, keep: bool = False) -> None:
-        self.directory = disk_directory("taskquorum-test-")
+    def __init__(
+        self,
+        nodes: int = 3,
+        raft_address: Callable[[str, int], str] | None = None,
+        keep: bool = False,
+        directory: Path | None = None,
+        ports: list[int] | None = None,
+        data: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.directory = directory or disk_directory("taskquorum-test-")
         self.keep = keep
         names = [f"node-{number}" for number in range(1, nodes + 1)]
-        ports = free_ports(2 * nodes)
+        self.data = {name: self.directory / name for name in names} | dict(data or {})
+        ports = ports or free_ports(2 * nodes)
         raft = dict(zip(names, ports[nodes:], strict=True))
         told = {name: raft_address(name, port) if raft_address else f"127.0.0.1:{port}" for name, port in raft.items()}
         self.nodes: dict[str, Node] = {}
         for name, http_port in zip(names, ports[:nodes], strict=True):
             # A node listens on its own port and is known to the others by the address they dial.
             cluster = ",".join(f"{peer}={f'127.0.0.1:{raft[name]}' if peer == name else told[peer]}" for peer in names)
-            command = [sys.executable, "-m", "taskquorum", "serve", "--node-id", name, "--data-dir", str(self.directory / name)]
+            command = [sys.executable, "-m", "taskquorum", "serve", "--node-id", name, "--data-dir", str(self.data[name])]
             command += ["--http", f"127.0.0.1:{http_port}", "--raft", f"127.0.0.1:{raft[name]}", "--cluster", cluster]
             self.nodes[name] = Node(name, http_port, command, self.directory / f"{name}.log")
 
@@ -208,7 +220,7 @@ class Cluster:
     def wipe(self, node: Node) -> None:
         """Deletes a dead node's data."""
         assert not node.alive
-        shutil.rmtree(self.directory / node.name)
+        shutil.rmtree(self.data[node.name])
 
     def stop(self) -> None:
         """Ends all nodes: SIGTERM, then SIGKILL after a while; deletes their files."""

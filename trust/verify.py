@@ -1,0 +1,204 @@
+"""Load on real nodes whose every acknowledgement is remembered, and the check that the nodes kept them all.
+
+with Load(cluster, run="r7") as load:
+    load.wait_for(50)
+    ...  # break something, mend it
+    load.wait_for(50)
+counts = verify(cluster, load.ledger, run="r7")  # raises Violation
+"""
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+
+import orjson
+from bench.cluster import Cluster, Node, until
+from bench.wire import Connection
+
+from trust.ledger import OP_LABEL, Ack, Ledger, judge
+from trust.suite import Counts, Violation
+
+# An attempt without an answer for this long is tried again elsewhere.
+ATTEMPT_S = 3.0
+# Between attempts, so that a cluster without a leader is not kept busy by refusals.
+PAUSE_S = 0.02
+# Until all nodes are ready and hold the same, after everything was mended.
+CONVERGE_S = 60.0
+PAGE = 1000
+
+
+class Load:
+    """Clients that submit without pause, or at `rate` a second together, to any node, until the context ends.
+
+    Each submit is tried again on another node with the same idempotency key until it is acknowledged, so that every attempt
+    after an unknown outcome tests the deduplication too. At most `clients` requests are under way. `run` names the tasks'
+    type: a check looks at the tasks of one run alone, so that runs can share a cluster.
+    """
+
+    def __init__(
+        self, cluster: Cluster, run: str, seed: int = 0, clients: int = 8, rate: float | None = None, nodes: Iterable[Node] = ()
+    ) -> None:
+        self.cluster = cluster
+        self.run = run
+        self.ledger = Ledger()
+        self._nodes = list(nodes) or list(cluster.nodes.values())
+        self._seed = seed
+        self._clients = clients
+        self._pause_s = clients / rate if rate else 0.0
+        self._told = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._work: asyncio.Task[None] | None = None
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="trust-load", daemon=True)
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        self._began.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        work = self._work
+        if work is not None:
+            self._loop.call_soon_threadsafe(work.cancel)
+        self._thread.join(30)
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self.ledger.acks)
+
+    def wait_for(self, more: int, timeout_s: float = 30.0) -> None:
+        """Waits until so many more writes were acknowledged. Raises TimeoutError."""
+        wanted = self.acknowledged + more
+        with self._told:
+            if not self._told.wait_for(lambda: self.acknowledged >= wanted, timeout_s):
+                raise TimeoutError(f"not within {timeout_s:g} s: {more} more writes are acknowledged")
+
+    def first_sent_after(self, moment: float, timeout_s: float = 30.0) -> Ack:
+        """The earliest acknowledgement of an attempt that was sent after `moment`. Raises TimeoutError."""
+        with self._told:
+            if not self._told.wait_for(lambda: self._after(moment) is not None, timeout_s):
+                raise TimeoutError(f"not within {timeout_s:g} s: a write that was sent after the fault is acknowledged")
+            found = self._after(moment)
+        assert found is not None
+        return found
+
+    def _after(self, moment: float) -> Ack | None:
+        return min((ack for ack in list(self.ledger.acks.values()) if ack.sent_at > moment), key=lambda a: a.at, default=None)
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._work = self._loop.create_task(self._all())
+        self._began.set()
+        try:
+            self._loop.run_until_complete(self._work)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._loop.close()
+
+    async def _all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._clients):
+                group.create_task(self._client(number))
+
+    async def _client(self, number: int) -> None:
+        choice = random.Random(self._seed * 1_000 + number)
+        connections = [(node, Connection("127.0.0.1", node.http_port)) for node in self._nodes]
+        count = 0
+        try:
+            while True:
+                began = time.monotonic()
+                key = f"{self.run}-{number}-{count}"
+                count += 1
+                self.ledger.sent.add(key)
+                await self._until_acknowledged(key, connections, choice)
+                left = self._pause_s - (time.monotonic() - began)
+                if left > 0:
+                    await asyncio.sleep(left)
+        finally:
+            for _, connection in connections:
+                connection.close()
+
+    async def _until_acknowledged(self, key: str, connections: list[tuple[Node, Connection]], choice: random.Random) -> None:
+        body = orjson.dumps({"task_type": self.run, "idempotency_key": key, "labels": {OP_LABEL: key}})
+        while True:
+            node, connection = choice.choice(connections)
+            sent_at = time.monotonic()
+            try:
+                async with asyncio.timeout(ATTEMPT_S):
+                    status, raw = await connection.call("POST", "/tasks/distributed", body)
+            except (OSError, TimeoutError):
+                connection.close()
+                status, raw = 0, b""
+            if status == 202:
+                ack = Ack(key, orjson.loads(raw)["id"], sent_at, time.monotonic(), node.name)
+                with self._told:
+                    self.ledger.acknowledge(ack)
+                    self._told.notify_all()
+                return
+            if 400 <= status < 500 and status not in (408, 409, 425, 429):
+                raise AssertionError(f"a submit was refused: {status} {raw[:300]!r}")
+            await asyncio.sleep(PAUSE_S)
+
+
+def status_of(node: Node) -> dict[str, object] | None:
+    """The node's own view, or None without an answer."""
+    answer = node.try_call("GET", "/cluster/status")
+    return answer.body if answer is not None and answer.status == 200 else None
+
+
+def converged(nodes: Iterable[Node]) -> dict[str, object] | None:
+    """The status that all nodes share, once all have applied the same index; None before.
+
+    Raises [`Violation`] if their state hashes differ at the same index.
+    """
+    views = {node.name: status_of(node) for node in nodes}
+    hashes: dict[object, dict[str, object]] = {}
+    for name, view in views.items():
+        if view is None:
+            return None
+        state = view["state_hash"]
+        assert isinstance(state, dict)
+        if state["agrees"] is False:
+            raise Violation(f"{name} says that a replica's state differs from its own: {json.dumps(state)}")
+        hashes.setdefault(state["index"], {})[name] = state["hash"]
+    for index, by_node in hashes.items():
+        if len(set(by_node.values())) > 1:
+            raise Violation(f"the nodes' states differ at index {index}: {json.dumps(by_node)}")
+    return next(iter(views.values())) if len(hashes) == 1 else None
+
+
+def held(node: Node, run: str) -> dict[str, list[str]]:
+    """Keys of a run → ids of their tasks, in the node's own state (nobody else is asked)."""
+    keys: dict[str, list[str]] = {}
+    cursor = ""
+    while True:
+        path = f"/tasks/distributed?task_type={run}&limit={PAGE}&consistency=local"
+        answer = node.call("GET", path + (f"&cursor={cursor}" if cursor else ""), timeout_s=20)
+        if answer.status != 200:
+            raise RuntimeError(f"{node.name} does not list its tasks: {answer.status} {answer.raw[:300]!r}")
+        for item in answer.body["items"]:
+            keys.setdefault(item["labels"].get(OP_LABEL, ""), []).append(item["id"])
+        cursor = answer.body["next_cursor"]
+        if not cursor:
+            return keys
+
+
+def verify(cluster: Cluster, ledger: Ledger, run: str, timeout_s: float = CONVERGE_S) -> Counts:
+    """Waits until all nodes are ready, have applied the same index and have the same hash, then checks that every
+    acknowledged write is on each of them exactly once.
+
+    Returns counts for the runner: `acknowledged`, `unknown` (sent, never answered), `lost`, `doubled`. Raises
+    [`Violation`] if the nodes do not come to agree in time, differ, lost a write or doubled one.
+    """
+    nodes = list(cluster.nodes.values())
+    try:
+        until(lambda: all(node.ready() for node in nodes), "all nodes are ready", timeout_s)
+        until(lambda: converged(nodes), "all nodes have applied the same", timeout_s)
+    except (TimeoutError, RuntimeError) as error:
+        raise Violation(f"the cluster did not come together again: {error}") from error
+    return judge(ledger, {node.name: held(node, run) for node in nodes})
