@@ -578,6 +578,9 @@ pub struct HashCheck {
     /// 16 bytes, big-endian.
     #[prost(bytes = "vec", tag = "2")]
     pub hash: Vec<u8>,
+    /// Not 0: every replica also recomputes its hash over all rows, as of this entry, under this number.
+    #[prost(fixed64, tag = "3")]
+    pub verify: u64,
 }
 
 /// Moves cluster time while nothing else is proposed.

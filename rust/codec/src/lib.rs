@@ -10,6 +10,7 @@
 pub mod command;
 pub mod frame;
 pub mod id;
+pub mod integrity;
 pub mod log;
 pub mod outcome;
 pub mod peer;

@@ -124,6 +124,16 @@ pub struct Identity {
     /// The first configuration, kept for a restart between bootstrap and the first apply.
     #[prost(message, optional, tag = "4")]
     pub bootstrap: Option<Bootstrap>,
+    /// Raft ids that this directory had before, newest last, each moved aside as damaged and never to come
+    /// back; 0 for one that could not be read. At most the newest 16.
+    #[prost(fixed64, repeated, tag = "5")]
+    pub retired: Vec<u64>,
+    /// What was damaged when the newest of them was retired, and where its files are.
+    #[prost(string, tag = "6")]
+    pub damaged: String,
+    /// The cluster of the newest of them; 0 if unknown. With `retired`, never a part of a new cluster.
+    #[prost(fixed64, tag = "7")]
+    pub former_cluster_id: u64,
 }
 
 /// The first configuration, fixed by the lowest name among nodes that all were empty.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::command::Command;
+use crate::integrity::{Acknowledged, StateHash, VerifyRequest, VerifyResult};
 use crate::log::{Bootstrap, ConfState};
 use crate::tail::{ObserverRegister, ObserverReports, Placement, TailAck, TailBatch, TailEnd, TailSubscribe};
 
@@ -61,11 +62,19 @@ pub struct Hello {
     /// This stream carries messages both ways: the dialer is not dialed back (observers).
     #[prost(bool, tag = "10")]
     pub duplex: bool,
+    // From 40: integrity.
+    /// Raft ids whose directories this node found damaged and moved aside: they never come back. 0 among
+    /// them stands for one that could not be read any more.
+    #[prost(fixed64, repeated, tag = "40")]
+    pub retired: Vec<u64>,
+    /// Why the newest of them was retired; empty if none was.
+    #[prost(string, tag = "41")]
+    pub damaged: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct PeerMessage {
-    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26")]
+    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43")]
     pub body: Option<PeerBody>,
 }
 
@@ -111,6 +120,15 @@ pub enum PeerBody {
     ObserverRegister(ObserverRegister),
     #[prost(message, tag = "26")]
     ObserverReports(ObserverReports),
+    // From 40: integrity, see [`crate::integrity`].
+    #[prost(message, tag = "40")]
+    StateHash(StateHash),
+    #[prost(message, tag = "41")]
+    VerifyRequest(VerifyRequest),
+    #[prost(message, tag = "42")]
+    VerifyResult(VerifyResult),
+    #[prost(message, tag = "43")]
+    Acknowledged(Acknowledged),
 }
 
 /// Commands for the leader. They are sent again until their outcome is known, so nothing answers.
@@ -206,6 +224,9 @@ pub struct NodeReport {
     /// `leader`, `follower`, `candidate` or `learner`.
     #[prost(string, tag = "10")]
     pub role: String,
+    /// Why the sender has fenced itself; empty if it has not.
+    #[prost(string, tag = "40")]
+    pub fenced: String,
 }
 
 /// Begins a snapshot transfer: what the files are, and the Raft message they belong to.

@@ -89,6 +89,7 @@ impl Driver {
             version: self.config.version.clone(),
             agents: self.leases.live_agents() as u32,
             role: consensus.role().name().into(),
+            fenced: String::new(),
         };
         for to in self.peers.others(self.identity.raft_id) {
             self.send(to, Lane::Control, PeerBody::NodeReport(report.clone()));

@@ -360,7 +360,7 @@ fn identity_of(log: &mut RocksLog, node_id: &str) -> Result<Identity, OpenError>
         return Ok(identity.clone());
     }
     let raft_id = getrandom::u64().map_err(other)?.max(1);
-    let identity = Identity { raft_id, node_id: node_id.to_owned(), cluster_id: 0, bootstrap: None };
+    let identity = Identity { raft_id, node_id: node_id.to_owned(), ..Identity::default() };
     log.save_identity(&identity)?;
     Ok(identity)
 }

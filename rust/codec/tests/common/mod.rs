@@ -4,6 +4,7 @@
 
 use codec::command::*;
 use codec::frame::{FrameKind, to_frame};
+use codec::integrity::*;
 use codec::log::*;
 use codec::peer::*;
 use codec::row::*;
@@ -164,7 +165,7 @@ pub fn bodies() -> Vec<Body> {
             events_max: 50,
             agent_ids: vec![text("agent")],
         }),
-        Body::HashCheck(HashCheck { index: 4_096, hash: id(7) }),
+        Body::HashCheck(HashCheck { index: 4_096, hash: id(7), verify: 0 }),
         Body::ClockAdvance(ClockAdvance {}),
     ]
 }
@@ -352,7 +353,10 @@ pub fn row_samples() -> Vec<Sample> {
 pub fn log_samples() -> Vec<Sample> {
     let member = BootstrapMember { node_id: text("node-1"), raft_id: 2, address: text("host:5000") };
     let bootstrap = Bootstrap { cluster_id: 1, members: vec![member], wall_us: 3 };
-    let identity = Identity { raft_id: 1, node_id: text("node-1"), cluster_id: 3, bootstrap: Some(bootstrap) };
+    let identity =
+        Identity { raft_id: 1, node_id: text("node-1"), cluster_id: 3, bootstrap: Some(bootstrap), ..Identity::default() };
+    let retired =
+        Identity { raft_id: 9, retired: vec![7, 0, 8], damaged: text("log: checksum"), former_cluster_id: 6, ..identity.clone() };
     let entry = LogEntry { index: 1, term: 2, kind: EntryKind::ConfChange, data: b"data".as_slice().into() };
     let witness = Witness { term: 1, index: 2, chain: 3, saved_term: 4, vote: 5, sequence: 6 };
     vec![
@@ -360,6 +364,7 @@ pub fn log_samples() -> Vec<Sample> {
         frame_sample("hard_state", FrameKind::HardState, HardState { term: 1, vote: 2, commit: 3 }),
         frame_sample("log_base", FrameKind::LogBase, LogBase { index: 1, term: 2, chain: 3, state_dir: text("state-1") }),
         frame_sample("identity", FrameKind::Identity, identity),
+        frame_sample("identity_retired", FrameKind::Identity, retired),
         frame_sample("witness", FrameKind::Witness, witness),
     ]
 }
@@ -375,7 +380,7 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         machine_version_max: 7,
         expected_nodes: vec![text("node-1")],
         address: text("host:5000"),
-        duplex: false,
+        ..Hello::default()
     };
     let beat = Beat { token: 1, agent_id: text("agent"), agent_epoch: 3, load_bp: vec![1, 2, 3] };
     let answer = BeatAnswer { token: 1, lease_ms: 4_000, stale: true, unknown: true, heartbeat_ms: 500 };
@@ -390,7 +395,10 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         version: text("0.1.0"),
         agents: 9,
         role: text("leader"),
+        fenced: String::new(),
     };
+    let fenced = NodeReport { fenced: text("state differs"), ..report.clone() };
+    let retired = Hello { retired: vec![2, 0], damaged: text("log: checksum"), ..hello.clone() };
     let offer = SnapshotOffer {
         transfer: 1,
         index: 2,
@@ -404,6 +412,9 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
     let chunk = SnapshotChunk { transfer: 1, file: 2, offset: 3, data: b"data".as_slice().into() };
     let word = SnapshotAnswer { transfer: 1, index: 2, installed: true, reason: text("done") };
     let mut bodies = tail_bodies();
+    bodies.extend(integrity_bodies());
+    bodies.push(("node_report_fenced", PeerBody::NodeReport(fenced)));
+    bodies.push(("hello_retired", PeerBody::Hello(retired)));
     bodies.push(("hello_duplex", PeerBody::Hello(Hello { duplex: true, ..hello.clone() })));
     bodies.extend(vec![
         ("hello", PeerBody::Hello(hello)),
@@ -420,6 +431,17 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         ("snapshot_answer", PeerBody::SnapshotAnswer(word)),
     ]);
     bodies
+}
+
+/// By which members check each other.
+fn integrity_bodies() -> Vec<(&'static str, PeerBody)> {
+    let result = VerifyResult { verify: 1, index: 2, kept: id(3), computed: id(4), rows: 5, bytes: 6, error: text("none") };
+    vec![
+        ("state_hash", PeerBody::StateHash(StateHash { index: 1, hash: id(2) })),
+        ("verify_request", PeerBody::VerifyRequest(VerifyRequest { verify: 1 })),
+        ("verify_result", PeerBody::VerifyResult(result)),
+        ("acknowledged", PeerBody::Acknowledged(Acknowledged { term: 1, index: 2 })),
+    ]
 }
 
 /// What observers and those they follow say to each other.
@@ -472,11 +494,17 @@ pub fn peer_samples() -> Vec<Sample> {
     peer_bodies().into_iter().map(sample).collect()
 }
 
+/// Commands that have grown since their first sample.
+fn grown_commands() -> Vec<Sample> {
+    let check = Body::HashCheck(HashCheck { index: 4_096, hash: id(7), verify: 8 });
+    vec![frame_sample("command_hash_check_verify", FrameKind::EntryPayload, entry(check))]
+}
+
 pub fn command_samples() -> Vec<Sample> {
     let sample = |body: Body| frame_sample(&format!("command_{}", body.name()), FrameKind::EntryPayload, entry(body));
     bodies().into_iter().map(sample).collect()
 }
 
 pub fn samples() -> Vec<Sample> {
-    [command_samples(), row_samples(), log_samples(), peer_samples()].into_iter().flatten().collect()
+    [command_samples(), grown_commands(), row_samples(), log_samples(), peer_samples()].into_iter().flatten().collect()
 }

@@ -44,6 +44,9 @@ pub(super) fn write(out: &mut Vec<u8>, body: &Body) {
         Body::HashCheck(c) => {
             object.number("index", c.index);
             object.text("hash", &hex(&c.hash));
+            if c.verify != 0 {
+                object.text("verify", &format!("{:016x}", c.verify));
+            }
         }
         Body::ClockAdvance(_) => {}
     }

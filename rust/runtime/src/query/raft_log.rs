@@ -187,7 +187,7 @@ mod tests {
                 drained_nodes: vec!["n".into()],
             }),
             Body::Retention(Retention { task_ids: vec![id()], ..Default::default() }),
-            Body::HashCheck(HashCheck { index: 1, hash: vec![0xab; 16] }),
+            Body::HashCheck(HashCheck { index: 1, hash: vec![0xab; 16], verify: 2 }),
             Body::ClockAdvance(ClockAdvance {}),
         ];
         let names: Vec<&str> = bodies.iter().map(Body::name).collect();

@@ -25,7 +25,7 @@ pub fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
 
 pub fn identity() -> Identity {
     let bootstrap = Some(Bootstrap { cluster_id: CLUSTER, ..Bootstrap::default() });
-    Identity { raft_id: 7, node_id: "n1".to_owned(), cluster_id: CLUSTER, bootstrap }
+    Identity { raft_id: 7, node_id: "n1".to_owned(), cluster_id: CLUSTER, bootstrap, ..Identity::default() }
 }
 
 pub fn put(cf: Cf, key: &[u8], value: &[u8]) -> Change {
