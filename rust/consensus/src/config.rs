@@ -69,6 +69,10 @@ impl ConsensusConfig {
     }
 
     pub(crate) fn raft(&self, raft_id: u64, applied: u64) -> raft::Config {
+        let read_only_option = match mutant::active("lease-read") {
+            true => raft::ReadOnlyOption::LeaseBased,
+            false => raft::ReadOnlyOption::Safe,
+        };
         raft::Config {
             id: raft_id,
             election_tick: self.election_ticks_min,
@@ -80,7 +84,7 @@ impl ConsensusConfig {
             max_inflight_msgs: self.inflight_max,
             check_quorum: true,
             pre_vote: true,
-            read_only_option: raft::ReadOnlyOption::Safe,
+            read_only_option,
             skip_bcast_commit: false,
             batch_append: true,
             priority: 0,

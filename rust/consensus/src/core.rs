@@ -181,7 +181,8 @@ impl Consensus {
     /// Begins a read index round. `round` must never have been used before.
     /// False: this leader has not committed in its term yet, or is none.
     pub fn read_index(&mut self, round: u64) -> bool {
-        if self.role() != Role::Leader || !self.raw.raft.commit_to_current_term() {
+        let may_read = self.raw.raft.commit_to_current_term() || mutant::active("read-before-first-commit");
+        if self.role() != Role::Leader || !may_read {
             return false;
         }
         self.raw.read_index(round.to_be_bytes().to_vec());
@@ -293,7 +294,9 @@ impl Consensus {
             let configuration = from_raft_configuration(metadata.get_conf_state());
             let meta = SnapshotMeta { index: metadata.index, term: metadata.term, configuration: configuration.clone() };
             self.raw.mut_store().install(meta.index, meta.term, configuration.clone());
-            self.configuration = configuration;
+            if !mutant::active("conf-from-snapshot-late") {
+                self.configuration = configuration;
+            }
             round.snapshot = Some(meta);
         }
         let must_sync = ready.must_sync();
@@ -310,6 +313,10 @@ impl Consensus {
         self.unpersisted.push_back(Unpersisted { number, must_sync, messages: held });
         if must_sync {
             round.persist = number;
+            if mutant::active("ack-before-fsync") {
+                self.persisted(number);
+                round.messages.append(&mut self.released);
+            }
         } else if self.unpersisted.front().is_some_and(|u| !u.must_sync) {
             // Nothing before it waits for the disk, and a moved commit index alone needs no sync.
             self.persisted(number);

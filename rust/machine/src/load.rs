@@ -112,6 +112,9 @@ fn load_session(machine: &mut Machine, key: &[u8], value: &[u8]) -> Result<(), L
     let session = machine.sessions.get_mut(&id).ok_or_else(wrong)?;
     let highest = saved.sequences.iter().max().copied().ok_or_else(wrong)?;
     session.entries.insert((highest, index), hash);
+    if mutant::active("dedup-not-in-snapshot") {
+        return Ok(());
+    }
     let resolved_below = session.row.resolved_below;
     session.outcomes.extend(saved.sequences.into_iter().zip(saved.outcomes).filter(|(s, _)| *s >= resolved_below));
     Ok(())

@@ -78,6 +78,7 @@ impl Machine {
                 Gate::Answer(Outcome::refused(Refusal::LimitExceeded, "", detail))
             }
             SessionLookup::NotYet => Gate::Apply,
+            SessionLookup::Known(_) if mutant::active("retry-applied-twice") => Gate::Apply,
             SessionLookup::Known(outcome) => Gate::Answer(outcome),
             SessionLookup::Forgotten => Gate::Answer(Outcome::refused(Refusal::Forgotten, "", "resolved long ago")),
             SessionLookup::Unknown => unknown(),

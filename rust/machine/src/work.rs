@@ -168,8 +168,9 @@ impl Tx<'_> {
     }
 
     pub(crate) fn complete(&mut self, command: &Complete) -> Step<Outcome> {
-        let claim = Claim { task_id: &command.task_id, epoch: command.epoch, agent_id: &command.agent_id };
         let (_, row) = self.named_task(&command.task_id)?;
+        let epoch = if mutant::active("epoch-unchecked-at-completion") { row.epoch } else { command.epoch };
+        let claim = Claim { task_id: &command.task_id, epoch, agent_id: &command.agent_id };
         if status_of(row) == Status::Completed && row.finished_by == command.agent_id && row.finished_epoch == command.epoch {
             return Ok(Outcome { replayed: true, ..task_outcome(row) });
         }
@@ -278,6 +279,9 @@ impl Tx<'_> {
         let agent = self.agent_or_new(&agent_id);
         if !give_back(&resources.resources, &mut agent.used, &needs) {
             return broken(format!("agent {agent_id}: capacity of task {id} freed twice"));
+        }
+        if mutant::active("capacity-freed-twice") {
+            give_back(&resources.resources, &mut agent.used, &needs);
         }
         agent.removed.push(id);
         self.signals.push(freed);

@@ -530,11 +530,14 @@ impl Driver {
         let leader = self.leader_peer();
         let Some(consensus) = &mut self.consensus else { return };
         if leading {
-            if consensus.committed_in_term()
-                && let Some(round) = self.reads.begin(self.now_us)
-                && !consensus.read_index(round)
-            {
-                self.reads.give_up();
+            let may_read = consensus.committed_in_term() || mutant::active("read-before-first-commit");
+            if may_read && let Some(round) = self.reads.begin(self.now_us) {
+                if mutant::active("read-before-round") {
+                    let index = consensus.commit_index();
+                    self.confirmed_read(round, index);
+                } else if !consensus.read_index(round) {
+                    self.reads.give_up();
+                }
             }
         } else if let Some(leader) = leader
             && let Some(round) = self.reads.begin(self.now_us)

@@ -86,6 +86,9 @@ impl Driver {
 
     pub(crate) fn truncate(&mut self) {
         let Some(consensus) = &mut self.consensus else { return };
+        if mutant::active("truncate-above-flushed") {
+            self.keeping.flushed_index = self.applied_index;
+        }
         let (base_index, _) = consensus.base();
         if let Some(to) = self.keeping.truncate_to(&self.config, base_index, consensus.last_index()) {
             consensus.truncate_prefix(to);

@@ -36,7 +36,7 @@ impl Leases {
     /// An agent registered, was lost or left, as applied.
     pub fn agent_changed(&mut self, agent_id: &str, agent_epoch: u64, live: bool, now_us: Micros, lease_us: u64) {
         self.agents.insert(agent_id.to_owned(), (agent_epoch, live));
-        if self.leading {
+        if self.leading || mutant::active("lease-by-followers-clock") {
             self.drop_lease(agent_id);
             if live {
                 self.grant(agent_id, agent_epoch, now_us + lease_us);
@@ -53,6 +53,9 @@ impl Leases {
     /// Begins to lead: one full lease for every live agent.
     pub fn start_leading(&mut self, now_us: Micros, lease_us: u64) {
         self.leading = true;
+        if mutant::active("lease-by-followers-clock") {
+            return;
+        }
         self.leases.clear();
         self.by_expiry.clear();
         let live: Vec<_> =
@@ -64,6 +67,9 @@ impl Leases {
 
     pub fn stop_leading(&mut self) {
         self.leading = false;
+        if mutant::active("lease-by-followers-clock") {
+            return;
+        }
         self.leases.clear();
         self.by_expiry.clear();
     }
@@ -75,7 +81,7 @@ impl Leases {
     pub fn standing(&self, agent_id: &str, agent_epoch: u64) -> Standing {
         match self.agents.get(agent_id) {
             None => Standing::Unknown,
-            Some((epoch, true)) if *epoch == agent_epoch => Standing::Current,
+            Some((epoch, true)) if *epoch == agent_epoch || mutant::active("renew-old-epoch") => Standing::Current,
             Some(_) => Standing::Stale,
         }
     }

@@ -68,7 +68,9 @@ impl Reads {
             return None;
         }
         let id = self.next_round;
-        self.next_round += 1;
+        if !mutant::active("read-context-reused") {
+            self.next_round += 1;
+        }
         self.round = Some(Round { id, begun_us: now_us, readers: std::mem::take(&mut self.waiting) });
         Some(id)
     }

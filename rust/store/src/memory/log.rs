@@ -26,6 +26,8 @@ pub struct MemoryLog {
     written: Arc<RwLock<Written>>,
     /// Base and entries that an unsynced truncation took away: a crash may bring them back.
     unsynced: Option<Written>,
+    /// What a crash brings back instead of a hard state that is not synced: only in a mutant.
+    synced_hard_state: Option<HardState>,
     behind: bool,
     poisoned: Option<String>,
     fail_next_write: bool,
@@ -41,6 +43,7 @@ impl MemoryLog {
             written: Arc::new(RwLock::new(Written { base: base.clone(), entries: VecDeque::new() })),
             base,
             unsynced: None,
+            synced_hard_state: None,
             behind: false,
             poisoned: None,
             fail_next_write: false,
@@ -59,8 +62,9 @@ impl MemoryLog {
             base: written.base.clone(),
             written: Arc::new(RwLock::new(written)),
             identity: self.identity,
-            hard_state: self.hard_state,
+            hard_state: self.synced_hard_state.unwrap_or(self.hard_state),
             unsynced: None,
+            synced_hard_state: None,
             behind: false,
             poisoned: None,
             fail_next_write: false,
@@ -186,6 +190,7 @@ impl LogStore for MemoryLog {
         }
         self.touch_disk()?;
         self.unsynced = None;
+        self.synced_hard_state = None;
         if let (Some(first), Some(before)) = (entries.first(), before) {
             let mut written = self.written.write();
             written.entries.truncate((first.index - self.base.index - 1) as usize);
@@ -197,6 +202,12 @@ impl LogStore for MemoryLog {
             self.behind = true;
         }
         if let Some(hard_state) = hard_state {
+            if mutant::active("vote-not-durable") && entries.is_empty() {
+                return Ok(());
+            }
+            if mutant::active("hard-state-apart") && !entries.is_empty() {
+                self.synced_hard_state = Some(self.hard_state.clone());
+            }
             self.hard_state = hard_state.clone();
         }
         Ok(())
@@ -233,6 +244,7 @@ impl LogStore for MemoryLog {
         self.base = base;
         self.hard_state = hard_state;
         self.unsynced = None;
+        self.synced_hard_state = None;
         self.behind = false;
         Ok(())
     }

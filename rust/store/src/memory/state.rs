@@ -103,6 +103,9 @@ impl StateStore for MemoryState {
         let mut now = self.now.lock();
         now.touch_disk()?;
         for change in changes {
+            if let (Cf::Meta, Some(meta), true) = (change.cf, &change.value, mutant::active("applied-index-apart")) {
+                Arc::make_mut(&mut now.flushed.0[Cf::Meta as usize]).insert(change.key.clone(), meta.clone());
+            }
             let family = Arc::make_mut(&mut now.rows.0[change.cf as usize]);
             match &change.value {
                 Some(value) => family.insert(change.key.clone(), value.clone()),
