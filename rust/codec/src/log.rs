@@ -145,6 +145,24 @@ pub struct Bootstrap {
     pub members: Vec<BootstrapMember>,
     #[prost(uint64, tag = "3")]
     pub wall_us: u64,
+    /// The state that the cluster begins with, restored by each member beforehand; none: empty.
+    #[prost(message, optional, tag = "4")]
+    pub seed: Option<Seed>,
+}
+
+/// A restored state: what its nodes must agree on before they make a cluster of it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Seed {
+    /// Checksum of the whole backup, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: Vec<u8>,
+    /// Revision, cluster time and state hash (16 bytes) of the backup.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(uint64, tag = "3")]
+    pub cluster_us: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub hash: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -74,7 +74,7 @@ pub struct Hello {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct PeerMessage {
-    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43")]
+    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43")]
     pub body: Option<PeerBody>,
 }
 
@@ -120,6 +120,9 @@ pub enum PeerBody {
     ObserverRegister(ObserverRegister),
     #[prost(message, tag = "26")]
     ObserverReports(ObserverReports),
+    // From 30: snapshots.
+    #[prost(message, tag = "30")]
+    SnapshotResume(SnapshotResume),
     // From 40: integrity, see [`crate::integrity`].
     #[prost(message, tag = "40")]
     StateHash(StateHash),
@@ -246,6 +249,25 @@ pub struct SnapshotOffer {
     /// The encoded `eraftpb::Message` (MsgSnapshot) to step once the files are durable.
     #[prost(bytes = "bytes", tag = "6")]
     pub raft_message: Bytes,
+    /// The sender waits for [`SnapshotResume`] and begins there; otherwise it begins at the start.
+    #[prost(bool, tag = "7")]
+    pub resumable: bool,
+}
+
+/// Where a resumable transfer begins: the receiver has, and has checked, every file before `file`
+/// and the first `offset` bytes of it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotResume {
+    #[prost(fixed64, tag = "1")]
+    pub transfer: u64,
+    /// Position in `SnapshotOffer::files`; their number when nothing is missing.
+    #[prost(uint32, tag = "2")]
+    pub file: u32,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// CRC32C of those `offset` bytes: where the sender's differ, it begins the file again.
+    #[prost(fixed32, tag = "4")]
+    pub crc32c: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -271,6 +293,9 @@ pub struct SnapshotChunk {
     pub offset: u64,
     #[prost(bytes = "bytes", tag = "4")]
     pub data: Bytes,
+    /// CRC32C of `data` as it was read from the sender's disk; senders before 0.2 leave it out.
+    #[prost(fixed32, optional, tag = "5")]
+    pub crc32c: Option<u32>,
 }
 
 /// The receiver's word on a transfer.

@@ -88,7 +88,7 @@ fn main() {
     let tasks: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let member = BootstrapMember { node_id: "n1".into(), raft_id: 1, address: "localhost:1".into() };
     let mut rows = Rows::default();
-    for change in Machine::bootstrap_rows(&Bootstrap { cluster_id: 1, members: vec![member], wall_us: 1 }) {
+    for change in Machine::bootstrap_rows(&Bootstrap { cluster_id: 1, members: vec![member], wall_us: 1, seed: None }) {
         rows.0.insert((change.cf, change.key), change.value.unwrap_or_default());
     }
     let machine = Machine::load(&rows).expect("bootstrap rows load");

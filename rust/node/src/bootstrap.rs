@@ -78,7 +78,7 @@ impl Gathering {
         }
         // Never 0, which means "no cluster"; both inputs were drawn at random.
         let cluster_id = (config.incarnation.rotate_left(17) ^ raft_id).max(1);
-        Some(Bootstrap { cluster_id, members, wall_us })
+        Some(Bootstrap { cluster_id, members, wall_us, seed: None })
     }
 }
 

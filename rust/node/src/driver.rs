@@ -324,7 +324,11 @@ impl Driver {
             | PeerBody::ObserverReports(_) => {}
             PeerBody::StateHash(_) | PeerBody::VerifyRequest(_) | PeerBody::VerifyResult(_) | PeerBody::Acknowledged(_) => {}
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
-            PeerBody::Hello(_) | PeerBody::SnapshotOffer(_) | PeerBody::SnapshotChunk(_) | PeerBody::SnapshotAnswer(_) => {}
+            PeerBody::Hello(_)
+            | PeerBody::SnapshotOffer(_)
+            | PeerBody::SnapshotResume(_)
+            | PeerBody::SnapshotChunk(_)
+            | PeerBody::SnapshotAnswer(_) => {}
         }
     }
 

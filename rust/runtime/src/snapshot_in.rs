@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn chunk(file: u32, offset: u64, data: &'static [u8]) -> SnapshotChunk {
-        SnapshotChunk { transfer: 1, file, offset, data: data.into() }
+        SnapshotChunk { transfer: 1, file, offset, data: data.into(), crc32c: None }
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl SnapshotSender {
         let path = self.directory.snapshot_path(index);
         let files = list_files(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let transfer = getrandom::u64().map_err(|e| e.to_string())?;
-        let offer = SnapshotOffer { transfer, index, term, configuration: None, files: files.clone(), raft_message };
+        let offer =
+            SnapshotOffer { transfer, index, term, configuration: None, files: files.clone(), raft_message, resumable: false };
         self.send(to, PeerBody::SnapshotOffer(offer))?;
         let mut buffer = vec![0; CHUNK_BYTES];
         for (at, file) in files.iter().enumerate() {
@@ -141,7 +142,7 @@ impl SnapshotSender {
                 let length = ((file.bytes - offset) as usize).min(CHUNK_BYTES);
                 reader.read_exact(&mut buffer[..length]).map_err(failed)?;
                 let data = Bytes::copy_from_slice(&buffer[..length]);
-                self.send(to, PeerBody::SnapshotChunk(SnapshotChunk { transfer, file: at as u32, offset, data }))?;
+                self.send(to, PeerBody::SnapshotChunk(SnapshotChunk { transfer, file: at as u32, offset, data, crc32c: None }))?;
                 offset += length as u64;
                 self.look_at_news(to, transfer)?;
             }

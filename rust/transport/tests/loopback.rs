@@ -165,7 +165,7 @@ fn a_slow_receiver_pushes_back_and_loses_nothing() {
     let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start_bounded("b", 2, 7, "127.0.0.1:0", Some(2)));
     a.peers(&[("b", b.address)]);
     a.wait_up("b");
-    let chunk = |offset| SnapshotChunk { transfer: 1, file: 0, offset, data: vec![1; 256 << 10].into() };
+    let chunk = |offset| SnapshotChunk { transfer: 1, file: 0, offset, data: vec![1; 256 << 10].into(), crc32c: None };
     let mut sent = 0;
     while a.net.send(2, Lane::Snapshot, PeerBody::SnapshotChunk(chunk(sent))).is_ok() {
         sent += 1;

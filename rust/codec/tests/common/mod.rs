@@ -352,7 +352,7 @@ pub fn row_samples() -> Vec<Sample> {
 
 pub fn log_samples() -> Vec<Sample> {
     let member = BootstrapMember { node_id: text("node-1"), raft_id: 2, address: text("host:5000") };
-    let bootstrap = Bootstrap { cluster_id: 1, members: vec![member], wall_us: 3 };
+    let bootstrap = Bootstrap { cluster_id: 1, members: vec![member], wall_us: 3, seed: None };
     let identity =
         Identity { raft_id: 1, node_id: text("node-1"), cluster_id: 3, bootstrap: Some(bootstrap), ..Identity::default() };
     let retired =
@@ -406,16 +406,26 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         configuration: Some(configuration()),
         files: vec![SnapshotFile { name: text("000001.sst"), bytes: 2, crc32c: 3 }],
         raft_message: b"raft".as_slice().into(),
+        resumable: false,
     };
-    let bootstrap = Bootstrap { cluster_id: 1, members: vec![], wall_us: 3 };
+    let resumable = SnapshotOffer { resumable: true, ..offer.clone() };
+    let resume = SnapshotResume { transfer: 1, file: 2, offset: 3, crc32c: 4 };
+    let bootstrap = Bootstrap { cluster_id: 1, members: vec![], wall_us: 3, seed: None };
+    let seed = Seed { digest: id(5), revision: 6, cluster_us: 7, hash: id(8) };
+    let seeded = Bootstrap { seed: Some(seed), ..bootstrap.clone() };
     let commands = entry(Body::Retry(Retry { task_id: id(1) })).commands;
-    let chunk = SnapshotChunk { transfer: 1, file: 2, offset: 3, data: b"data".as_slice().into() };
+    let chunk = SnapshotChunk { transfer: 1, file: 2, offset: 3, data: b"data".as_slice().into(), crc32c: None };
+    let checked = SnapshotChunk { crc32c: Some(4), ..chunk.clone() };
     let word = SnapshotAnswer { transfer: 1, index: 2, installed: true, reason: text("done") };
     let mut bodies = tail_bodies();
     bodies.extend(integrity_bodies());
     bodies.push(("node_report_fenced", PeerBody::NodeReport(fenced)));
     bodies.push(("hello_retired", PeerBody::Hello(retired)));
     bodies.push(("hello_duplex", PeerBody::Hello(Hello { duplex: true, ..hello.clone() })));
+    bodies.push(("bootstrap_seeded", PeerBody::Bootstrap(seeded)));
+    bodies.push(("snapshot_offer_resumable", PeerBody::SnapshotOffer(resumable)));
+    bodies.push(("snapshot_chunk_checked", PeerBody::SnapshotChunk(checked)));
+    bodies.push(("snapshot_resume", PeerBody::SnapshotResume(resume)));
     bodies.extend(vec![
         ("hello", PeerBody::Hello(hello)),
         ("raft", PeerBody::Raft(b"raft".as_slice().into())),

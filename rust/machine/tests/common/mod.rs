@@ -62,7 +62,7 @@ pub struct Cluster {
 
 pub fn first_rows() -> Rows {
     let member = |n: u64| BootstrapMember { node_id: format!("n{n}"), raft_id: n, address: format!("host:{n}") };
-    let bootstrap = Bootstrap { cluster_id: 99, members: (1..=3).map(member).collect(), wall_us: START_WALL_US };
+    let bootstrap = Bootstrap { cluster_id: 99, members: (1..=3).map(member).collect(), wall_us: START_WALL_US, seed: None };
     let mut rows = Rows::default();
     rows.write(&Machine::bootstrap_rows(&bootstrap));
     rows
