@@ -6,6 +6,10 @@
 
 use prost::{Enumeration, Message, Oneof};
 
+mod member;
+
+pub use member::{AddMember, AdmitMember, RemoveMember, ReplaceMember, SettleMember, SwapVoter};
+
 /// What one normal Raft entry holds.
 #[derive(Clone, PartialEq, Message)]
 pub struct EntryPayload {
@@ -37,7 +41,10 @@ pub struct Command {
     /// Leader-only commands: the proposer's term; refused in an entry of another term.
     #[prost(uint64, tag = "4")]
     pub term: u64,
-    #[prost(oneof = "Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41, 42, 43, 44")]
+    #[prost(
+        oneof = "Body",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41, 42, 43, 44, 50, 51, 52, 53, 54, 55"
+    )]
     pub body: Option<Body>,
 }
 
@@ -84,12 +91,27 @@ pub enum Body {
     HashCheck(HashCheck),
     #[prost(message, tag = "44")]
     ClockAdvance(ClockAdvance),
+    // 50 to 59: membership. The first three are anybody's, the others the leader's own.
+    #[prost(message, tag = "50")]
+    AddMember(AddMember),
+    #[prost(message, tag = "51")]
+    RemoveMember(RemoveMember),
+    #[prost(message, tag = "52")]
+    ReplaceMember(ReplaceMember),
+    #[prost(message, tag = "53")]
+    AdmitMember(AdmitMember),
+    #[prost(message, tag = "54")]
+    SettleMember(SettleMember),
+    #[prost(message, tag = "55")]
+    SwapVoter(SwapVoter),
 }
 
 impl Body {
     /// Whether only the leader of the entry's own term may propose it.
     pub fn leader_only(&self) -> bool {
-        matches!(self, Self::Assign(_) | Self::Expire(_) | Self::Retention(_) | Self::HashCheck(_) | Self::ClockAdvance(_))
+        let deciding = matches!(self, Self::Assign(_) | Self::Expire(_) | Self::Retention(_) | Self::HashCheck(_));
+        let membership = matches!(self, Self::AdmitMember(_) | Self::SettleMember(_) | Self::SwapVoter(_));
+        deciding || membership || matches!(self, Self::ClockAdvance(_))
     }
 
     /// The command's name in logs, metrics and `/cluster/raft-log`.
@@ -115,6 +137,12 @@ impl Body {
             Self::Retention(_) => "retention",
             Self::HashCheck(_) => "hash_check",
             Self::ClockAdvance(_) => "clock_advance",
+            Self::AddMember(_) => "add_member",
+            Self::RemoveMember(_) => "remove_member",
+            Self::ReplaceMember(_) => "replace_member",
+            Self::AdmitMember(_) => "admit_member",
+            Self::SettleMember(_) => "settle_member",
+            Self::SwapVoter(_) => "swap_voter",
         }
     }
 }

@@ -42,6 +42,10 @@ pub enum Refusal {
     DiskFull = 16,
     /// The sequence is below the session's low-water mark: resolved long ago.
     Forgotten = 17,
+    /// 409 `would_lose_quorum`: what is left after the removal could not commit anything.
+    WouldLoseQuorum = 18,
+    /// 409 `member_alive`: only a node that nobody hears can be replaced.
+    MemberAlive = 19,
 }
 
 /// The outcome of one command. Fields without a meaning for a command stay at their default.

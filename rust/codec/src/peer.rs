@@ -5,7 +5,7 @@ use prost::{Message, Oneof};
 
 use crate::command::Command;
 use crate::integrity::{Acknowledged, StateHash, VerifyRequest, VerifyResult};
-use crate::log::{Bootstrap, ConfState};
+use crate::log::{Bootstrap, BootstrapMember, ConfState};
 use crate::tail::{ObserverRegister, ObserverReports, Placement, TailAck, TailBatch, TailEnd, TailSubscribe};
 
 /// One TCP stream per peer and lane, so that a large transfer never delays a heartbeat.
@@ -62,6 +62,9 @@ pub struct Hello {
     /// This stream carries messages both ways: the dialer is not dialed back (observers).
     #[prost(bool, tag = "10")]
     pub duplex: bool,
+    /// An answer to the Hello of a raft id that was removed from the cluster: it must stop.
+    #[prost(bool, tag = "11")]
+    pub you_were_removed: bool,
     // From 40: integrity.
     /// Raft ids whose directories this node found damaged and moved aside: they never come back. 0 among
     /// them stands for one that could not be read any more.
@@ -74,7 +77,10 @@ pub struct Hello {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct PeerMessage {
-    #[prost(oneof = "PeerBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43")]
+    #[prost(
+        oneof = "PeerBody",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43"
+    )]
     pub body: Option<PeerBody>,
 }
 
@@ -105,6 +111,9 @@ pub enum PeerBody {
     SnapshotChunk(SnapshotChunk),
     #[prost(message, tag = "12")]
     SnapshotAnswer(SnapshotAnswer),
+    // 13 to 19: membership.
+    #[prost(message, tag = "13")]
+    Welcome(Welcome),
     // From 20: observers, see [`crate::tail`].
     #[prost(message, tag = "20")]
     TailSubscribe(TailSubscribe),
@@ -139,6 +148,20 @@ pub enum PeerBody {
 pub struct Forward {
     #[prost(message, repeated, tag = "1")]
     pub commands: Vec<Command>,
+}
+
+/// From the leader to a node that the cluster has taken in: who the cluster is, and whom to dial.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Welcome {
+    /// The raft id that was admitted: another directory of that name must not take it.
+    #[prost(fixed64, tag = "1")]
+    pub raft_id: u64,
+    /// The cluster's first configuration, whose rows are the state before index 1.
+    #[prost(message, optional, tag = "2")]
+    pub bootstrap: Option<Bootstrap>,
+    /// The members as they are now.
+    #[prost(message, repeated, tag = "3")]
+    pub members: Vec<BootstrapMember>,
 }
 
 /// Asks the leader for an index that is safe to read at.

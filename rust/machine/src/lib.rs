@@ -22,6 +22,7 @@ mod load;
 mod log_lines;
 mod machine;
 mod member;
+mod membership;
 mod retention;
 mod session;
 mod signal;

@@ -38,3 +38,10 @@ pub const RETENTION_ITEMS_MAX: usize = 1_000;
 pub const RECENT_HASHES_MAX: usize = 8_192;
 /// Bytes of an error message or a progress message that are kept.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
+/// Voters that a cluster takes: an entry must reach a majority of them.
+pub const VOTERS_MAX: usize = 9;
+/// Learners: each gets the whole log from the leader.
+pub const LEARNERS_MAX: usize = 8;
+pub const OBSERVERS_MAX: usize = 1_024;
+/// Lost directories that one member takes the place of at once; an older one has left long ago.
+pub const REPLACES_MAX: usize = 8;

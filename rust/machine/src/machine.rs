@@ -264,8 +264,11 @@ impl Machine {
         for id in effects.forgotten_agents {
             self.agents.remove(&id);
         }
-        for (node_id, row, hash) in effects.members {
-            self.members.insert(node_id, Member { row, hash });
+        for (node_id, after) in effects.members {
+            match after {
+                Some((row, hash)) => drop(self.members.insert(node_id, Member { row, hash })),
+                None => drop(self.members.remove(&node_id)),
+            }
         }
         let (counters, meta) = (effects.counters, &mut self.meta);
         for (count, change) in meta.tasks_by_status.iter_mut().zip(counters.by_status) {
@@ -462,6 +465,12 @@ fn execute(mut tx: Tx<'_>, body: &Body) -> Step<(Outcome, Effects)> {
         Body::Assign(c) => tx.assign(c),
         Body::Expire(c) => tx.expire(c),
         Body::Retention(c) => tx.retain(c),
+        Body::AddMember(c) => tx.add_member(c),
+        Body::RemoveMember(c) => tx.remove_member(c),
+        Body::ReplaceMember(c) => tx.replace_member(c),
+        Body::AdmitMember(c) => tx.admit_member(c),
+        Body::SettleMember(c) => tx.settle_member(c),
+        Body::SwapVoter(c) => tx.swap_voter(c),
         Body::OpenSession(_) | Body::HashCheck(_) | Body::ClockAdvance(_) => Ok(Outcome::accepted(tx.revision)),
     }?;
     tx.settle_drains();

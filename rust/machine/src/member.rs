@@ -21,8 +21,11 @@ pub(crate) fn drain_state(row: &MemberRow) -> DrainState {
 }
 
 impl Tx<'_> {
-    fn member(&self, node_id: &str) -> Option<&MemberRow> {
-        self.members.get(node_id).or_else(|| self.machine.members.get(node_id).map(|m| &m.row))
+    pub(crate) fn member(&self, node_id: &str) -> Option<&MemberRow> {
+        match self.members.get(node_id) {
+            Some(edited) => edited.as_ref(),
+            None => self.machine.members.get(node_id).map(|m| &m.row),
+        }
     }
 
     /// A node that is no member (an agent may name any failure domain) is never drained.
@@ -83,7 +86,12 @@ impl Tx<'_> {
         let Some(mut row) = self.member(node_id).cloned() else { return };
         row.drain = drain as i32;
         row.drain_until_cluster_us = until_cluster_us;
-        row.revision = self.revision;
+        self.put_member(node_id, Some(row), kind);
+    }
+
+    /// Edits a member's row (`None` deletes it), and says what happened to the node.
+    pub(crate) fn put_member(&mut self, node_id: &str, row: Option<MemberRow>, kind: EventKind) {
+        let row = row.map(|row| MemberRow { revision: self.revision, ..row });
         self.members.insert(node_id.to_owned(), row);
         self.push_event(kind, node_id.as_bytes().to_vec());
         self.signals.push(Signal::Members);

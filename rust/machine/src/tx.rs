@@ -150,7 +150,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) seed: u64,
     pub(crate) tasks: BTreeMap<TaskId, Box<TaskEdit>>,
     pub(crate) agents: BTreeMap<Arc<str>, AgentEdit>,
-    pub(crate) members: BTreeMap<String, MemberRow>,
+    /// `None`: the member has left, and its row goes.
+    pub(crate) members: BTreeMap<String, Option<MemberRow>>,
     pub(crate) writes: Vec<Write>,
     pub(crate) events: Vec<Event>,
     pub(crate) signals: Vec<Signal>,
@@ -173,7 +174,7 @@ pub(crate) struct Effects {
     pub(crate) tasks: Vec<(TaskId, TaskAfter)>,
     pub(crate) agents: Vec<AgentAfter>,
     pub(crate) forgotten_agents: BTreeSet<Arc<str>>,
-    pub(crate) members: Vec<(String, MemberRow, u128)>,
+    pub(crate) members: Vec<(String, Option<(MemberRow, u128)>)>,
     pub(crate) signals: Vec<Signal>,
     pub(crate) counters: Counters,
 }
@@ -310,12 +311,12 @@ impl<'a> Tx<'a> {
         let agents = self.agent_changes()?;
         let mut members = Vec::new();
         for (node_id, row) in std::mem::take(&mut self.members) {
-            let value = row::encode(&row);
+            let value = row.as_ref().map(row::encode);
             let key = node_id.as_bytes().to_vec();
             let old = self.machine.members.get(&node_id).map_or(Old::Absent, |m| Old::Known(m.hash));
-            let hash = row_hash(Cf::Member, &key, &value);
-            self.write(Cf::Member, key, Some(value), old);
-            members.push((node_id, row, hash));
+            let hash = value.as_ref().map(|value| row_hash(Cf::Member, &key, value));
+            self.write(Cf::Member, key, value, old);
+            members.push((node_id, row.zip(hash)));
         }
         if !self.events.is_empty() {
             let row = EventRow { events: std::mem::take(&mut self.events), wall_us: self.wall_us };

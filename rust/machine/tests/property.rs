@@ -46,6 +46,14 @@ enum Op {
         node: u8,
         drain: bool,
     },
+    /// A command on members; `verb` chooses which.
+    Member {
+        verb: u8,
+        node: u8,
+        other: u8,
+        role: i32,
+        raft_id: u64,
+    },
     Assign {
         task: u64,
         agent: u8,
@@ -115,6 +123,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => agent.clone().prop_map(|agent| Op::Leave { agent }),
         3 => (agent.clone(), any::<bool>()).prop_map(|(agent, drain)| Op::DrainAgent { agent, drain }),
         1 => (1..4u8, any::<bool>()).prop_map(|(node, drain)| Op::DrainNode { node, drain }),
+        8 => (0..7u8, 1..7u8, 1..7u8, 0..3i32, 1..9u64)
+            .prop_map(|(verb, node, other, role, raft_id)| Op::Member { verb, node, other, role, raft_id }),
         12 => (task.clone(), agent.clone(), proptest::bool::weighted(0.1))
             .prop_map(|(task, agent, stale)| Op::Assign { task, agent, stale }),
         6 => (task.clone(), proptest::bool::weighted(0.1)).prop_map(|(task, stale)| Op::Start { task, stale }),
@@ -203,6 +213,24 @@ impl History {
         Body::Submit(Submit { tenant: "default".into(), body_hash: vec![1; 16], tasks, ..Submit::default() })
     }
 
+    /// The leader settles what stands in the row; `raft_id` is also the one that nobody hears.
+    fn member_body(&self, verb: u8, node: u8, other: u8, role: i32, raft_id: u64) -> Body {
+        let node_id = format!("n{node}");
+        let alive = (1..9).filter(|id| *id != raft_id).collect();
+        match verb {
+            0 => Body::AddMember(AddMember { node_id, address: format!("host:{raft_id}"), role, alive }),
+            1 => Body::RemoveMember(RemoveMember { node_id, alive }),
+            2 => Body::ReplaceMember(ReplaceMember { node_id, address: String::new(), alive }),
+            3 => Body::AdmitMember(AdmitMember { node_id, raft_id, retires: other.into() }),
+            4 => Body::SwapVoter(SwapVoter { learner: node_id, voter: format!("n{other}") }),
+            _ => {
+                let row = self.cluster.machine.members().find(|(id, _)| *id == node_id).map(|(_, row)| row.clone());
+                let row = row.unwrap_or_default();
+                Body::SettleMember(SettleMember { node_id, raft_id: row.raft_id, state: row.state, role: row.role })
+            }
+        }
+    }
+
     fn bodies(&mut self, op: &Op) -> Vec<Body> {
         let agent_name = |a: u8| format!("a{a}");
         vec![match op.clone() {
@@ -219,6 +247,7 @@ impl History {
             Op::DrainNode { node, drain } => {
                 Body::DrainNode(DrainNode { node_id: format!("n{node}"), drain, deadline_ms: 1_000 })
             }
+            Op::Member { verb, node, other, role, raft_id } => self.member_body(verb, node, other, role, raft_id),
             Op::Assign { task, agent, stale } => {
                 let task = self.pick(task);
                 let epoch = self.holder(task, stale).0;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use codec::command::*;
-use codec::row::{self, AgentStatus, Cf, DrainState, Event, EventKind, EventRow, Status};
+use codec::row::{self, AgentStatus, Cf, DrainState, Event, EventKind, EventRow, MemberRole, MemberState, Status};
 use codec::{Outcome, Refusal, TaskId};
 use common::{Cluster, id, register, spec};
 
@@ -136,6 +136,35 @@ impl Scenario {
         Body::Assign(Assign { items: vec![Assignment { task_id, epoch, agent_id, agent_epoch, terms: vec![] }] })
     }
 
+    /// Commands on members. `dead=1,2`: raft ids that the leader does not hear.
+    fn member(&self, verb: &str, words: &Words<'_>) -> Option<Body> {
+        let node_id = words.at(1).to_owned();
+        let dead: Vec<u64> = words.list("dead").iter().filter_map(|id| id.parse().ok()).collect();
+        let alive = (1..100).filter(|id| !dead.contains(id)).collect();
+        let address = words.options.get("at").map(|a| (*a).to_owned()).unwrap_or_default();
+        let raft_id = words.number("id").unwrap_or_default();
+        Some(match verb {
+            // add NODE [at=host:port] [role=learner] [dead=]
+            "add" => {
+                let name = words.options.get("role").copied().unwrap_or("voter");
+                let role = MemberRole::ALL.into_iter().find(|r| r.name() == name).expect("a role");
+                Body::AddMember(AddMember { node_id, address, role: role as i32, alive })
+            }
+            // remove NODE [dead=]; replace NODE [at=] [dead=]
+            "remove" => Body::RemoveMember(RemoveMember { node_id, alive }),
+            "replace" => Body::ReplaceMember(ReplaceMember { node_id, address, alive }),
+            // admit NODE id= [retires=]; swap LEARNER VOTER; settle NODE [state=leaving]
+            "admit" => Body::AdmitMember(AdmitMember { node_id, raft_id, retires: words.number("retires").unwrap_or_default() }),
+            "swap" => Body::SwapVoter(SwapVoter { learner: node_id, voter: words.at(2).into() }),
+            "settle" => {
+                let (_, row) = self.cluster.machine.members().find(|(id, _)| *id == node_id)?;
+                let state = if words.flag("late") { MemberState::Replacing as i32 } else { row.state };
+                Body::SettleMember(SettleMember { raft_id: row.raft_id, state, role: row.role, node_id })
+            }
+            _ => return None,
+        })
+    }
+
     fn line(&mut self, line: &str) -> Body {
         let words = Words::of(line);
         match words.at(0) {
@@ -218,7 +247,7 @@ impl Scenario {
                 let retention = self.cluster.machine.retention(&self.cluster.rows, &limits, 100).expect("readable");
                 retention.map_or(Body::ClockAdvance(ClockAdvance {}), Body::Retention)
             }
-            verb => panic!("unknown verb {verb}"),
+            verb => self.member(verb, &words).unwrap_or_else(|| panic!("unknown verb {verb}")),
         }
     }
 
@@ -242,7 +271,9 @@ impl Scenario {
             }
             "show-node" => {
                 let (_, row) = self.cluster.machine.members().find(|(node, _)| *node == words.at(1))?;
-                Some(format!("{:?}", DrainState::try_from(row.drain).expect("a state")))
+                let drain = DrainState::try_from(row.drain).expect("a state");
+                let (role, state) = (row.role().name(), row.state().name());
+                Some(format!("{drain:?} {state} {role} id={} replaces={:?} at={}", row.raft_id, row.replaces, row.address))
             }
             _ => None,
         }

@@ -218,6 +218,9 @@ impl ApplyDriver {
                 raft_id: row.raft_id,
                 address: row.address.clone(),
                 drain: row.drain(),
+                role: row.role(),
+                state: row.state(),
+                replaces: row.replaces.clone(),
             })
             .collect()
     }

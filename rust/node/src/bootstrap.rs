@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use codec::log::{Bootstrap, BootstrapMember, ConfState, HardState};
 use codec::peer::{Hello, Lane, PeerBody};
-use codec::row::DrainState;
+use codec::row::{DrainState, MemberRole, MemberState};
 use consensus::ConsensusError;
 
 use crate::config::Config;
@@ -137,6 +137,9 @@ impl Driver {
                 raft_id: m.raft_id,
                 address: m.address.clone(),
                 drain: DrainState::None,
+                role: MemberRole::Voter,
+                state: MemberState::Active,
+                replaces: Vec::new(),
             })
             .collect();
         self.identity.cluster_id = bootstrap.cluster_id;

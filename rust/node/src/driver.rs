@@ -231,6 +231,7 @@ impl Driver {
                 self.snapshot_tokens.push(token);
                 self.make_snapshot();
             }
+            Event::AwaitMember { .. } => {}
             Event::Stop => self.stop(),
         }
     }
@@ -323,6 +324,7 @@ impl Driver {
             | PeerBody::ObserverRegister(_)
             | PeerBody::ObserverReports(_) => {}
             PeerBody::StateHash(_) | PeerBody::VerifyRequest(_) | PeerBody::VerifyResult(_) | PeerBody::Acknowledged(_) => {}
+            PeerBody::Welcome(_) => {}
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
             PeerBody::Hello(_)
             | PeerBody::SnapshotOffer(_)

@@ -98,6 +98,17 @@ pub enum Effect {
         installed: bool,
         reason: String,
     },
+    /// Net: dial these nodes, (name, host:port), and no others.
+    DialPeers(Vec<(String, String)>),
+    /// Net: the raft id was removed from the cluster. Close its streams, and tell it so when it comes
+    /// back.
+    RefusePeer {
+        raft_id: u64,
+    },
+    /// The cluster has removed this node: say so and stop for good. Nothing is deleted.
+    Removed {
+        reason: String,
+    },
     /// The node must not go on: say why, stop, delete nothing.
     Halt {
         reason: String,

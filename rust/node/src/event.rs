@@ -97,6 +97,13 @@ pub enum Event {
     TakeSnapshot {
         token: Token,
     },
+    /// A local caller waits until the member's row is settled (or gone); `Effect::CompleteTask` tells,
+    /// at the deadline with how far it has come.
+    AwaitMember {
+        token: Token,
+        node_id: String,
+        deadline_us: Micros,
+    },
     /// Give leadership away and take no new work; `Effect::StopReady` follows.
     Stop,
 }
@@ -143,6 +150,11 @@ pub struct Member {
     pub raft_id: u64,
     pub address: String,
     pub drain: codec::row::DrainState,
+    /// The role that is wanted, and whether Raft's configuration has followed.
+    pub role: codec::row::MemberRole,
+    pub state: codec::row::MemberState,
+    /// Raft ids that leave when this member has its role.
+    pub replaces: Vec<u64>,
 }
 
 /// What a rebuilt machine knows after an install or at start: everything, not only what changed.

@@ -297,6 +297,9 @@ impl RaftThread {
             Effect::AnswerSnapshot { to, transfer, index, installed, reason } => {
                 self.send(to, Lane::Control, PeerBody::SnapshotAnswer(SnapshotAnswer { transfer, index, installed, reason }));
             }
+            Effect::DialPeers(peers) => self.set_peers(peers.iter().map(|(n, a)| (n.as_str(), a.as_str()))),
+            Effect::RefusePeer { .. } => {}
+            Effect::Removed { reason } => return Next::Halt(reason),
             Effect::Halt { reason } => return Next::Halt(reason),
             Effect::StopReady => return Next::Ready,
         }

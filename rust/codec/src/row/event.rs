@@ -38,6 +38,12 @@ pub enum EventKind {
     NodeDraining = 48,
     NodeDrained = 49,
     NodeResumed = 50,
+    /// A node is wanted in the cluster, in the role, or in the place of a lost one.
+    NodeJoining = 51,
+    /// It has the role.
+    NodeJoined = 52,
+    NodeLeaving = 53,
+    NodeRemoved = 54,
     KeyPut = 64,
     KeyDeleted = 65,
 }
@@ -82,6 +88,10 @@ impl EventKind {
             AgentDraining | NodeDraining => "draining",
             AgentResumed | NodeResumed => "resumed",
             NodeDrained => "drained",
+            NodeJoining => "joining",
+            NodeJoined => "joined",
+            NodeLeaving => "leaving",
+            NodeRemoved => "removed",
             KeyPut => "put",
             KeyDeleted => "deleted",
         }

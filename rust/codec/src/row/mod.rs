@@ -13,10 +13,12 @@ mod access;
 mod event;
 pub mod index;
 pub mod key;
+mod member;
 mod task;
 
 pub use access::{Change, ReadError, StateRead, row_hash};
 pub use event::{Event, EventKind, EventRow, TimelineEvent};
+pub use member::{DrainState, MemberRole, MemberRow, MemberState};
 pub use task::{Status, TaskError, TaskRow};
 
 /// Column families of the state store. The name is on disk.
@@ -128,30 +130,6 @@ pub struct AgentRow {
     /// Wall time of the last status change.
     #[prost(uint64, tag = "14")]
     pub changed_wall_us: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct MemberRow {
-    #[prost(fixed64, tag = "1")]
-    pub raft_id: u64,
-    /// host:port of the Raft port.
-    #[prost(string, tag = "2")]
-    pub address: String,
-    #[prost(enumeration = "DrainState", tag = "3")]
-    pub drain: i32,
-    /// Cluster time.
-    #[prost(uint64, tag = "4")]
-    pub drain_until_cluster_us: u64,
-    #[prost(uint64, tag = "5")]
-    pub revision: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum DrainState {
-    None = 0,
-    Draining = 1,
-    Drained = 2,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -167,6 +167,22 @@ pub fn bodies() -> Vec<Body> {
         }),
         Body::HashCheck(HashCheck { index: 4_096, hash: id(7), verify: 0 }),
         Body::ClockAdvance(ClockAdvance {}),
+        Body::AddMember(AddMember {
+            node_id: text("node-4"),
+            address: text("host:5003"),
+            role: MemberRole::Learner as i32,
+            alive: vec![1, 2],
+        }),
+        Body::RemoveMember(RemoveMember { node_id: text("node-4"), alive: vec![1, 2] }),
+        Body::ReplaceMember(ReplaceMember { node_id: text("node-4"), address: text("host:5003"), alive: vec![1, 2] }),
+        Body::AdmitMember(AdmitMember { node_id: text("node-4"), raft_id: 4, retires: 3 }),
+        Body::SettleMember(SettleMember {
+            node_id: text("node-4"),
+            raft_id: 4,
+            state: MemberState::Leaving as i32,
+            role: MemberRole::Learner as i32,
+        }),
+        Body::SwapVoter(SwapVoter { learner: text("node-4"), voter: text("node-1") }),
     ]
 }
 
@@ -335,6 +351,13 @@ pub fn row_samples() -> Vec<Sample> {
         drain: DrainState::Draining as i32,
         drain_until_cluster_us: 4,
         revision: 5,
+        ..MemberRow::default()
+    };
+    let joining = MemberRow {
+        role: MemberRole::Learner as i32,
+        state: MemberState::Joining as i32,
+        replaces: vec![7, 8],
+        ..member.clone()
     };
     let session = SessionRow { node_id: text("node-1"), resolved_below: 2, opened_revision: 3, retired: true };
     vec![
@@ -342,6 +365,7 @@ pub fn row_samples() -> Vec<Sample> {
         row_sample("task", task_row()),
         row_sample("agent", agent_row()),
         row_sample("member", member),
+        row_sample("member_joining", joining),
         row_sample("session", session),
         row_sample("session_outcomes", SessionOutcomes { sequences: vec![1, 300], outcomes: vec![outcome(), outcome()] }),
         row_sample("key", KeyRow { value: b"1".to_vec(), revision: 2, create_revision: 3, version: 4 }),
@@ -382,6 +406,7 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
         address: text("host:5000"),
         ..Hello::default()
     };
+    let removed = Hello { you_were_removed: true, ..hello.clone() };
     let beat = Beat { token: 1, agent_id: text("agent"), agent_epoch: 3, load_bp: vec![1, 2, 3] };
     let answer = BeatAnswer { token: 1, lease_ms: 4_000, stale: true, unknown: true, heartbeat_ms: 500 };
     let report = NodeReport {
@@ -413,6 +438,8 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
     let bootstrap = Bootstrap { cluster_id: 1, members: vec![], wall_us: 3, seed: None };
     let seed = Seed { digest: id(5), revision: 6, cluster_us: 7, hash: id(8) };
     let seeded = Bootstrap { seed: Some(seed), ..bootstrap.clone() };
+    let met = BootstrapMember { node_id: text("node-1"), raft_id: 2, address: text("host:5000") };
+    let welcome = Welcome { raft_id: 4, bootstrap: Some(bootstrap.clone()), members: vec![met] };
     let commands = entry(Body::Retry(Retry { task_id: id(1) })).commands;
     let chunk = SnapshotChunk { transfer: 1, file: 2, offset: 3, data: b"data".as_slice().into(), crc32c: None };
     let checked = SnapshotChunk { crc32c: Some(4), ..chunk.clone() };
@@ -428,6 +455,8 @@ fn peer_bodies() -> Vec<(&'static str, PeerBody)> {
     bodies.push(("snapshot_resume", PeerBody::SnapshotResume(resume)));
     bodies.extend(vec![
         ("hello", PeerBody::Hello(hello)),
+        ("hello_removed", PeerBody::Hello(removed)),
+        ("welcome", PeerBody::Welcome(welcome)),
         ("raft", PeerBody::Raft(b"raft".as_slice().into())),
         ("forward", PeerBody::Forward(Forward { commands })),
         ("read_index_request", PeerBody::ReadIndexRequest(ReadIndexRequest { round: 1 })),

@@ -208,7 +208,7 @@ impl Cluster {
                 host.identity = identity;
                 host.apply = Some(ApplyDriver::load(&host.rows, 0, RetentionLimits::default()).expect("rows load"));
             }
-            Effect::Halt { reason } => host.halted = Some(reason),
+            Effect::Removed { reason } | Effect::Halt { reason } => host.halted = Some(reason),
             Effect::Flush => {
                 let applied_index = host.apply.as_ref().map_or(0, |a| a.machine().applied_index());
                 host.driver.step(Event::Flushed { applied_index });
@@ -252,7 +252,12 @@ impl Cluster {
                 host.driver.step(Event::SnapshotInstalled(report));
             }
             Effect::AnswerSnapshot { to, installed, .. } => self.step(to, Event::SnapshotSent { to: at, installed }),
-            Effect::LeaderChanged { .. } | Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}
+            Effect::DialPeers(_)
+            | Effect::RefusePeer { .. }
+            | Effect::LeaderChanged { .. }
+            | Effect::AgentLoads(_)
+            | Effect::CompleteTask { .. }
+            | Effect::StopReady => {}
         }
     }
 

@@ -49,12 +49,37 @@ pub(super) fn write(out: &mut Vec<u8>, body: &Body) {
             }
         }
         Body::ClockAdvance(_) => {}
+        Body::AddMember(c) => {
+            member(&mut object, &c.node_id, &c.address);
+            object.text("role", c.role().name());
+        }
+        Body::RemoveMember(c) => object.text("node_id", &c.node_id),
+        Body::ReplaceMember(c) => member(&mut object, &c.node_id, &c.address),
+        Body::AdmitMember(c) => {
+            object.text("node_id", &c.node_id);
+            object.text("raft_id", &format!("{:016x}", c.raft_id));
+        }
+        Body::SettleMember(c) => {
+            object.text("node_id", &c.node_id);
+            object.text("raft_id", &format!("{:016x}", c.raft_id));
+            object.text("state", c.state().name());
+            object.text("role", c.role().name());
+        }
+        Body::SwapVoter(c) => {
+            object.text("learner", &c.learner);
+            object.text("voter", &c.voter);
+        }
     }
     object.end();
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn member(object: &mut Object<'_>, node_id: &str, address: &str) {
+    object.text("node_id", node_id);
+    object.text_or_null("address", address);
 }
 
 fn attempt(object: &mut Object<'_>, task_id: &[u8], epoch: u32, agent_id: &str) {

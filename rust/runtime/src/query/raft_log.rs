@@ -189,6 +189,12 @@ mod tests {
             Body::Retention(Retention { task_ids: vec![id()], ..Default::default() }),
             Body::HashCheck(HashCheck { index: 1, hash: vec![0xab; 16], verify: 2 }),
             Body::ClockAdvance(ClockAdvance {}),
+            Body::AddMember(AddMember::default()),
+            Body::RemoveMember(RemoveMember::default()),
+            Body::ReplaceMember(ReplaceMember::default()),
+            Body::AdmitMember(AdmitMember::default()),
+            Body::SettleMember(SettleMember::default()),
+            Body::SwapVoter(SwapVoter::default()),
         ];
         let names: Vec<&str> = bodies.iter().map(Body::name).collect();
         let row = parsed(&log_row(&entry(bodies.clone()), 0).expect("row"));
