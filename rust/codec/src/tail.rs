@@ -75,8 +75,8 @@ pub struct TailBatch {
     pub leader: u64,
     #[prost(uint64, tag = "5")]
     pub term: u64,
-    /// The voter at the root of this branch, and its pulse: it grows while that voter follows a
-    /// leader, and observers only pass it on. A pulse that stands still is silence.
+    /// Names the process of the voter at the root of this branch; and its pulse: it grows while that
+    /// voter follows a leader, and observers only pass it on. A branch whose pulse stands still is dead.
     #[prost(fixed64, tag = "6")]
     pub root: u64,
     #[prost(uint64, tag = "7")]
@@ -138,7 +138,7 @@ pub struct Placement {
     /// Voters that the leader hears from, itself among them.
     #[prost(uint32, tag = "5")]
     pub voters_healthy: u32,
-    /// The voters' addresses: a new observer has no member rows yet.
+    /// The voters and learners: a new observer has no member rows yet.
     #[prost(message, repeated, tag = "6")]
     pub voters: Vec<PlacedVoter>,
 }
@@ -163,6 +163,14 @@ pub struct PlacedVoter {
     pub node_id: String,
     #[prost(string, tag = "3")]
     pub address: String,
+    /// The leader hears it.
+    #[prost(bool, tag = "4")]
+    pub alive: bool,
+    /// As the leader knows it, for observers to show.
+    #[prost(uint64, tag = "5")]
+    pub match_index: u64,
+    #[prost(string, tag = "6")]
+    pub http_address: String,
 }
 
 /// An observer asks to be made a member; a follower passes it to the leader.

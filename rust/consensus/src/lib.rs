@@ -14,7 +14,9 @@
 mod config;
 mod convert;
 mod core;
+mod observe;
 mod tail;
 
 pub use config::{ConfigError, ConsensusConfig};
 pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, snapshot_index};
+pub use observe::{configuration_after, snapshot_message, snapshot_position};

@@ -111,6 +111,7 @@ impl ApplyDriver {
     pub fn loaded_report(&self) -> InstalledReport {
         let mut report = self.report();
         report.members = Some(self.members());
+        report.configuration = Some(self.machine.configuration());
         report.agents =
             self.machine.agents().map(|(id, agent)| (id.to_string(), agent.row().agent_epoch, is_live(agent))).collect();
         let session_known = !matches!(self.machine.session_outcome(self.session, u64::MAX), SessionLookup::Unknown);

@@ -89,6 +89,9 @@ pub fn names_this_node(bootstrap: &Bootstrap, node_id: &str, raft_id: u64) -> bo
 
 impl Driver {
     pub(crate) fn peer_up(&mut self, hello: Hello) {
+        if self.observer_up(&hello) {
+            return;
+        }
         self.peers.up(&hello);
         self.peers.heard(hello.raft_id, self.now_us, self.wall_us);
         let raft_id = hello.raft_id;

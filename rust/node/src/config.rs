@@ -13,6 +13,8 @@ pub struct Config {
     pub version: String,
     /// Names and Raft addresses of the nodes that make up a new cluster, this one among them.
     pub expected_nodes: Vec<(String, String)>,
+    /// This node is an observer: the expected nodes are those it asks, and it is none of them.
+    pub observer: bool,
     /// Drawn at each process start; names the session and seeds every random choice.
     pub incarnation: u64,
     pub consensus: ConsensusConfig,
@@ -55,6 +57,7 @@ impl Config {
             http_address: String::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             expected_nodes: Vec::new(),
+            observer: false,
             incarnation,
             consensus: ConsensusConfig::default(),
             tick_us: 10_000,
@@ -107,7 +110,14 @@ impl Config {
         if self.entry_commands_max == 0 || self.entry_bytes_max < 64 << 10 {
             return fail("entry_bytes_max", "an entry must hold one command and 64 KiB".into());
         }
-        if !self.expected_nodes.is_empty() && !self.expected_nodes.iter().any(|(name, _)| *name == self.node_id) {
+        let listed = self.expected_nodes.iter().any(|(name, _)| *name == self.node_id);
+        if self.observer && (listed || self.expected_nodes.is_empty()) {
+            return fail(
+                "cluster",
+                format!("an observer names nodes of the cluster to follow, and not itself ({})", self.node_id),
+            );
+        }
+        if !self.observer && !self.expected_nodes.is_empty() && !listed {
             return fail("cluster", format!("must list this node ({})", self.node_id));
         }
         Ok(())

@@ -20,6 +20,7 @@ use crate::event::{AppliedReport, ApplyInput, Event, InstalledReport, Micros, To
 use crate::housekeeping::Housekeeping;
 use crate::leader::Leader;
 use crate::leases::Leases;
+use crate::observers::{OWN_TOKENS, Observers, is_tail_fetch};
 use crate::peers::Peers;
 use crate::reads::{Reader, Reads};
 use crate::sessions::{Ended, Sessions};
@@ -84,6 +85,7 @@ pub struct Driver {
     pub(crate) alerts: BTreeSet<String>,
     pub(crate) stopping: Option<Micros>,
     pub(crate) own_load_bp: Option<[u32; 3]>,
+    pub(crate) observers: Observers,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -122,6 +124,7 @@ impl Driver {
             alerts: BTreeSet::new(),
             stopping: None,
             own_load_bp: None,
+            observers: Observers::default(),
             effects: Vec::new(),
             config,
         };
@@ -182,6 +185,7 @@ impl Driver {
             Event::PeerDown { raft_id } => {
                 self.gathering.peer_down(raft_id);
                 self.peers.down(raft_id);
+                self.observer_down(raft_id);
                 if let Some(consensus) = &mut self.consensus {
                     consensus.report_unreachable(raft_id);
                 }
@@ -196,6 +200,7 @@ impl Driver {
                     consensus.persisted(number);
                 }
             }
+            Event::EntriesFetched { fetch, entries } if is_tail_fetch(fetch) => self.observers_fetched(fetch, entries),
             Event::EntriesFetched { fetch, entries } => {
                 if let Some(consensus) = &mut self.consensus {
                     consensus.fetched(fetch, entries);
@@ -206,6 +211,7 @@ impl Driver {
             Event::SnapshotMade { index, term, configuration } => self.snapshot_made(index, term, configuration),
             Event::SnapshotFailed { reason } => {
                 self.keeping.snapshot_failed();
+                self.observers_snapshot_failed();
                 for token in std::mem::take(&mut self.snapshot_tokens) {
                     self.effects.push(Effect::CompleteTask { token, done: false, detail: reason.clone() });
                 }
@@ -217,7 +223,9 @@ impl Driver {
             }
             Event::SnapshotInstalled(report) => self.snapshot_installed(report),
             Event::SnapshotSent { to, installed } => {
-                if let Some(consensus) = &mut self.consensus {
+                if !self.observers_snapshot_sent(to, installed)
+                    && let Some(consensus) = &mut self.consensus
+                {
                     consensus.report_snapshot(to, installed);
                 }
             }
@@ -276,6 +284,7 @@ impl Driver {
             self.effects.push(Effect::StopReady);
         }
         self.lead();
+        self.keep_observers();
         if now_us >= self.next_report_us {
             self.next_report_us = now_us + REPORT_US;
             self.report();
@@ -322,7 +331,7 @@ impl Driver {
             | PeerBody::TailEnd(_)
             | PeerBody::Placement(_)
             | PeerBody::ObserverRegister(_)
-            | PeerBody::ObserverReports(_) => {}
+            | PeerBody::ObserverReports(_) => self.observer_message(from, body),
             PeerBody::StateHash(_) | PeerBody::VerifyRequest(_) | PeerBody::VerifyResult(_) | PeerBody::Acknowledged(_) => {}
             PeerBody::Welcome(_) => {}
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
@@ -392,6 +401,7 @@ impl Driver {
         }
         if let Some(members) = report.members {
             self.peers.set_members(members);
+            self.observers_members_changed();
         }
         if report.session_opened {
             self.session_open = true;
@@ -410,6 +420,9 @@ impl Driver {
     }
 
     fn complete(&mut self, ended: Ended) {
+        if ended.token & OWN_TOKENS != 0 {
+            return;
+        }
         self.effects.push(Effect::CompleteProposal { token: ended.token, end: ended.end, outcomes: ended.outcomes });
     }
 
@@ -430,6 +443,7 @@ impl Driver {
             self.round(round);
         }
         self.refuse_offers();
+        self.serve_observers();
         self.fetch_and_snapshot();
         std::mem::take(&mut self.effects)
     }
@@ -455,6 +469,7 @@ impl Driver {
         }
         if !round.committed.is_empty() {
             let (entries, configurations) = (round.committed, round.configurations);
+            self.observers_committed(&entries);
             self.effects.push(Effect::Apply(ApplyInput::Entries { entries, configurations }));
         }
         for (id, index) in round.readable {
@@ -570,7 +585,7 @@ impl Driver {
 
     /// When the driver wants to be ticked next, in monotonic time.
     pub fn next_wake_us(&self) -> Micros {
-        self.next_tick_us
+        self.observers_due_us().map_or(self.next_tick_us, |due| due.clamp(self.now_us, self.next_tick_us))
     }
 
     pub fn identity(&self) -> &Identity {

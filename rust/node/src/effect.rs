@@ -73,6 +73,8 @@ pub enum Effect {
     /// Save who we are, synced, and write the first rows of the state store (`machine::Machine::
     /// bootstrap_rows`), flushed: both before the next effect is executed. Then the apply side loads.
     Bootstrap(Identity),
+    /// Observers: save who we are and to which cluster we belong, synced, and tell peers from now on.
+    SaveIdentity(Identity),
     /// Checkpoint the state store now; answer `SnapshotMade`.
     MakeSnapshot,
     /// Stream the newest checkpoint to a peer, then answer `SnapshotSent`.

@@ -104,6 +104,7 @@ impl Driver {
 
     pub(crate) fn snapshot_made(&mut self, index: u64, term: u64, configuration: ConfState) {
         self.keeping.snapshot_made(index);
+        self.observers_snapshot_made(index, term, &configuration);
         if let Some(consensus) = &mut self.consensus {
             consensus.offer_snapshot(&consensus::SnapshotMeta { index, term, configuration });
         }
@@ -116,6 +117,7 @@ impl Driver {
     pub(crate) fn snapshot_installed(&mut self, installed: InstalledReport) {
         let index = installed.report.index;
         self.keeping.installed(index);
+        self.observers_state_replaced();
         self.loaded(installed);
         if let Some(incoming) = self.installing.take() {
             self.effects.push(Effect::AnswerSnapshot {

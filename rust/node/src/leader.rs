@@ -39,6 +39,14 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// An own command of this term, packed in the next turn; dropped beyond the bound, and proposed
+    /// again by whoever wants it.
+    pub(crate) fn push(&mut self, body: Body) {
+        if self.commands.len() < OWN_COMMANDS_MAX {
+            self.commands.push(body);
+        }
+    }
+
     /// Takes in what the apply side found due.
     pub fn applied(
         &mut self,

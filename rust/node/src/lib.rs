@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+mod any;
 mod apply;
 mod bootstrap;
 mod clock;
@@ -24,16 +25,23 @@ pub mod event;
 mod housekeeping;
 mod leader;
 mod leases;
+mod observer;
+mod observers;
 mod peers;
 mod reads;
 mod sessions;
+mod tail;
 mod transfer;
+mod tree;
 mod view;
 
+pub use any::NodeDriver;
 pub use apply::{ApplyDriver, ApplyError};
 pub use bootstrap::names as expected_names;
 pub use config::{Config, ConfigError};
 pub use driver::{Driver, Start};
 pub use effect::{Effect, ProposalEnd};
 pub use event::{AppliedBatch, AppliedReport, ApplyInput, Event, InstalledReport, Member, Micros, Token};
+pub use observer::{ObserverDriver, ObserverStart};
+pub use tree::CHILDREN_MAX;
 pub use view::{MemberView, NodeView};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use codec::peer::{Hello, NodeReport};
-use codec::row::DrainState;
+use codec::row::{DrainState, MemberRole};
 
 use crate::event::{Member, Micros};
 use crate::view::{MemberView, role_name};
@@ -50,8 +50,27 @@ impl Peers {
         self.members.iter().find(|m| m.node_id == node_id).map(|m| m.raft_id)
     }
 
+    /// Members with a log beside `own`: observers are told and tell through their tree.
     pub fn others(&self, own: u64) -> Vec<u64> {
-        self.members.iter().map(|m| m.raft_id).filter(|id| *id != own).collect()
+        let logged = self.members.iter().filter(|m| m.role != MemberRole::Observer);
+        logged.map(|m| m.raft_id).filter(|id| *id != own && *id != 0).collect()
+    }
+
+    /// Heard of lately.
+    pub fn fresh(&self, raft_id: u64, now_us: Micros) -> bool {
+        self.peers.get(&raft_id).and_then(|p| p.heard_us).is_some_and(|at| now_us < at + SUSPECT_US)
+    }
+
+    /// HTTP address as the member reported it.
+    pub fn http_address(&self, raft_id: u64) -> String {
+        let report = self.peers.get(&raft_id).and_then(|p| p.report.as_ref());
+        report.map(|r| r.http_address.clone()).unwrap_or_default()
+    }
+
+    /// This node's own hash after an entry, if it is remembered.
+    pub fn hash_at(&self, index: u64) -> Option<[u8; 16]> {
+        let at = self.hashes.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        self.hashes.get(at).map(|(_, hash)| *hash)
     }
 
     pub fn up(&mut self, hello: &Hello) {

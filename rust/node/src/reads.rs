@@ -56,6 +56,11 @@ impl Reads {
         }
     }
 
+    /// Whether anybody waits for this round or the next.
+    pub fn any_waits(&self) -> bool {
+        !self.waiting.is_empty() || self.round.is_some()
+    }
+
     /// Begins a round with everybody who waits, if none is under way; returns its number.
     pub fn begin(&mut self, now_us: Micros) -> Option<u64> {
         if let Some(round) = &self.round {

@@ -62,6 +62,7 @@ impl Driver {
     }
 
     pub(crate) fn stop(&mut self) {
+        self.leave_observers();
         let target = if self.is_leader() { self.most_caught_up() } else { None };
         match target {
             Some(to) => {

@@ -1,12 +1,15 @@
 //! What a node can say of itself and the cluster without asking anybody.
 
 use codec::peer::{Lane, NodeReport, PeerBody};
-use codec::row::DrainState;
+use codec::row::{DrainState, MemberRole};
 use consensus::{Consensus, Role};
 
 use crate::bootstrap::waiting_reason;
 use crate::driver::Driver;
 use crate::peers::drained_or_healthy;
+
+/// An observer's role in the API.
+pub const OBSERVER: &str = "observer";
 
 /// This node's own view; everything it cannot know is `None`.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +59,8 @@ pub struct MemberView {
     pub status: &'static str,
     pub match_index: Option<u64>,
     pub lag: Option<u64>,
+    /// Whom an observer follows.
+    pub parent: Option<String>,
     /// Wall time at which something was last heard, 0 for never.
     pub heard_wall_us: u64,
     /// Basis points: cpu, memory, network; `None` when not reported.
@@ -150,6 +155,7 @@ impl Driver {
             status: drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
             match_index: Some(self.applied_index),
             lag: None,
+            parent: None,
             heard_wall_us: self.wall_us,
             load_bp: self.own_load_bp,
             agents: Some(self.leases.live_agents() as u32),
@@ -159,7 +165,12 @@ impl Driver {
         let progress = consensus.progress();
         let last_index = consensus.last_index();
         let mut views = self.peers.views(self.identity.raft_id, &own_view, self.now_us);
-        for view in &mut views {
+        for (view, member) in views.iter_mut().zip(self.peers.members()) {
+            if member.role == MemberRole::Observer {
+                self.observer_view(view, member);
+                view.lag = view.match_index.map(|m| last_index.saturating_sub(m));
+                continue;
+            }
             if view.raft_id == leader {
                 view.role = Role::Leader.name();
             }

@@ -280,6 +280,7 @@ impl RaftThread {
             }
             Effect::AgentLoads(loads) => self.feed.loads(&loads),
             Effect::Bootstrap(identity) => return self.bootstrap(identity),
+            Effect::SaveIdentity(identity) => return self.save_identity(identity),
             Effect::MakeSnapshot => drop(self.disk.send(DiskRequest::Checkpoint)),
             Effect::SendSnapshot { to, raft_message } => {
                 let _ = self.snapshots_out.send(SnapshotNews::Send { to, raft_message });
@@ -324,6 +325,19 @@ impl RaftThread {
             return self.reason_to_halt();
         }
         self.set_peers(members.iter().map(|(n, a)| (n.as_str(), a.as_str())));
+        self.net.set_cluster(cluster_id);
+        self.work.view_due = true;
+        Next::Go
+    }
+
+    /// An observer has met its cluster.
+    fn save_identity(&mut self, identity: Identity) -> Next {
+        let cluster_id = identity.cluster_id;
+        let (done, saved) = bounded(1);
+        let _ = self.log.send(LogRequest::SaveIdentity { identity: Box::new(identity), done });
+        if saved.recv().is_err() {
+            return self.reason_to_halt();
+        }
         self.net.set_cluster(cluster_id);
         self.work.view_due = true;
         Next::Go

@@ -513,7 +513,14 @@ fn tail_bodies() -> Vec<(&'static str, PeerBody)> {
         leader: 3,
         observers: vec![PlacedObserver { raft_id: 1, parent: 2, report: Some(report.clone()) }],
         voters_healthy: 5,
-        voters: vec![PlacedVoter { raft_id: 3, node_id: text("node-1"), address: text("host:5000") }],
+        voters: vec![PlacedVoter {
+            raft_id: 3,
+            node_id: text("node-1"),
+            address: text("host:5000"),
+            alive: true,
+            match_index: 4,
+            http_address: text("host:8080"),
+        }],
     };
     let register = ObserverRegister { raft_id: 1, node_id: text("observer-1"), address: text("host:5000") };
     vec![

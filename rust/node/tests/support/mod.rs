@@ -1,4 +1,5 @@
 //! A cluster of real drivers in one thread: memory for a disk, a queue for a network.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,7 +9,9 @@ use codec::log::{HardState, Identity, LogBase, LogEntry};
 use codec::peer::{Hello, PeerBody};
 use codec::row::{Cf, ReadError, StateRead};
 use machine::{Machine, RetentionLimits};
-use node::{ApplyDriver, ApplyInput, Config, Driver, Effect, Event, ProposalEnd, Start, Token};
+use node::{ApplyDriver, ApplyInput, Config, Driver, Effect, Event, NodeDriver, ProposalEnd, Start, Token};
+
+pub mod observers;
 
 #[derive(Clone, Default)]
 pub struct Rows(pub BTreeMap<(Cf, Vec<u8>), Vec<u8>>);
@@ -31,7 +34,7 @@ impl StateRead for Rows {
 /// One node with what it told its callers.
 pub struct Host {
     pub raft_id: u64,
-    pub driver: Driver,
+    pub driver: NodeDriver,
     pub apply: Option<ApplyDriver>,
     pub rows: Rows,
     pub identity: Identity,
@@ -57,6 +60,9 @@ pub struct Cluster {
     pub applying_slowly: BTreeSet<u64>,
     to_apply: Vec<(u64, ApplyInput)>,
     wire: VecDeque<(u64, u64, PeerBody)>,
+    /// What observers dial, and the streams of theirs that are up: (observer, to).
+    dialed: BTreeMap<u64, BTreeSet<u64>>,
+    linked: BTreeSet<(u64, u64)>,
     pub now_us: u64,
 }
 
@@ -79,6 +85,8 @@ impl Cluster {
             applying_slowly: BTreeSet::new(),
             to_apply: Vec::new(),
             wire: VecDeque::new(),
+            dialed: BTreeMap::new(),
+            linked: BTreeSet::new(),
             now_us: 1_000_000,
         };
         let names: Vec<u64> = (1..=count).collect();
@@ -106,7 +114,7 @@ impl Cluster {
         };
         let host = Host {
             raft_id,
-            driver: Driver::new(config, start).expect("starts"),
+            driver: NodeDriver::Voter(Driver::new(config, start).expect("starts")),
             apply,
             rows,
             identity,
@@ -180,8 +188,14 @@ impl Cluster {
                 }
                 host.driver.step(Event::Persisted { number });
             }
-            Effect::Send { to, body, .. } => self.wire.push_back((at, to, body)),
+            Effect::Send { to, body, .. } => {
+                if self.reaches(at, to) {
+                    self.wire.push_back((at, to, body));
+                }
+            }
             Effect::Apply(input) if self.applying_slowly.contains(&at) => self.to_apply.push((at, input)),
+            // An observer without state yet.
+            Effect::Apply(ApplyInput::Session { .. }) if host.apply.is_none() => {}
             Effect::Apply(input) => {
                 let apply = host.apply.as_mut().expect("a cluster before anything is applied");
                 let batch = apply.step(&host.rows, input).expect("applies");
@@ -252,6 +266,11 @@ impl Cluster {
                 host.driver.step(Event::SnapshotInstalled(report));
             }
             Effect::AnswerSnapshot { to, installed, .. } => self.step(to, Event::SnapshotSent { to: at, installed }),
+            Effect::DialPeers(peers) if matches!(host.driver, NodeDriver::Observer(_)) => {
+                let ids = peers.iter().filter_map(|(name, _)| name.strip_prefix('n')?.parse().ok()).collect();
+                self.dialed.insert(at, ids);
+            }
+            Effect::SaveIdentity(identity) => host.identity = identity,
             Effect::DialPeers(_)
             | Effect::RefusePeer { .. }
             | Effect::LeaderChanged { .. }
@@ -275,6 +294,7 @@ impl Cluster {
 
     pub fn tick(&mut self) {
         self.now_us += 10_000;
+        self.link_observers();
         let ids: Vec<u64> = self.hosts.keys().copied().filter(|id| !self.down.contains(id)).collect();
         for id in ids {
             self.step(id, Event::Tick { now_us: self.now_us, wall_us: WALL_US + self.now_us });
