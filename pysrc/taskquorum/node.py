@@ -136,12 +136,19 @@ class Node:
     # ---- out: collected in a loop turn, sent at its end -----------------------------------
 
     def propose(self, commands: Sequence[bytes], then: OnOutcomes, failed: Failed) -> None:
-        """Proposes encoded commands; `then` gets one outcome a command."""
+        """Proposes encoded commands; `then` gets one outcome a command. Fails at once while no leader is known."""
+        if self.leaderless:
+            failed(_no_leader())
+            return
         self._proposals.append(_Proposal(commands, then, failed))
         self._flush_soon()
 
     def readable(self, then: Callable[[], None], failed: Failed) -> None:
-        """Calls `then` once local state is as new as every write acknowledged before this call."""
+        """Calls `then` once local state is as new as every write acknowledged before this call. Fails at once while no
+        leader is known."""
+        if self.leaderless:
+            failed(_no_leader())
+            return
         self._reads.append((then, failed))
         self._flush_soon()
 
@@ -373,6 +380,10 @@ def guarded(then: Callable[..., None], failed: Failed, *arguments: Any) -> None:
 
 def _log_failure(problem: ProblemError) -> None:
     LOG.error("a watcher failed: %s", problem)
+
+
+def _no_leader() -> ProblemError:
+    return UnavailableError("this node has known no leader for an election timeout: nothing was done", code="no_leader")
 
 
 def _busy() -> ProblemError:

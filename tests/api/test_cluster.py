@@ -160,6 +160,25 @@ async def test_views_never_wait_for_a_quorum(api: Api) -> None:
     assert stats["http"]["routes_us"]["GET /api/v1/cluster/status"]["count"] == 1
 
 
+async def test_a_node_that_is_cut_off_refuses_at_once_what_needs_a_leader(api: Api) -> None:
+    """The leader is lost for one election timeout → writes and linearizable reads are refused without being handed on, local
+    reads are answered; a leader is known again → all are taken."""
+    task, submit = "/tasks/distributed", {"task_type": "t"}
+    api.native.tell((7, None, 1, False))
+    async with asyncio.timeout(5):
+        while (await api.call("GET", "/state/k")).json["code"] != "no_leader":
+            await asyncio.sleep(0)
+    proposed, reads = len(api.native.proposed), api.native.reads
+    for method, path, body in (("POST", task, submit), ("PUT", "/state/k", {"value": 1}), ("GET", task, None)):
+        answer = await api.call(method, path, body)
+        assert (answer.status, answer.json["code"]) == (503, "no_leader")
+    assert (len(api.native.proposed), api.native.reads) == (proposed, reads)
+    assert (await api.call("GET", f"{task}?consistency=local")).status == 200
+    api.native.tell((7, "node-2", 2, False))
+    assert (await api.call("POST", task, submit)).status == 202
+    assert (await api.call("GET", task)).status == 200
+
+
 async def test_ready_needs_a_leader_and_little_lag(api: Api) -> None:
     assert (await api.call("GET", "/readyz")).status == 200
     api.native.view["leader"] = None
