@@ -74,10 +74,11 @@ class Answer:
 class Node:
     """One `taskquorum serve` process and its files."""
 
-    def __init__(self, name: str, http_port: int, command: list[str], log: Path) -> None:
+    def __init__(self, name: str, http_port: int, command: list[str], log: Path, host: str = "127.0.0.1") -> None:
         self.name = name
+        self.host = host
         self.http_port = http_port
-        self.url = f"http://127.0.0.1:{http_port}"
+        self.url = f"http://{host}:{http_port}"
         self.command = command
         self.log = log
         # Beside what it inherits.
@@ -112,7 +113,7 @@ class Node:
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if raw is not None:
             headers.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.host, self.http_port, timeout=timeout_s)
         with contextlib.closing(connection):
             connection.request(method, f"/api/v1{path}", raw, {name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()

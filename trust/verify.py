@@ -107,7 +107,7 @@ class Load:
 
     async def _client(self, number: int) -> None:
         choice = random.Random(self._seed * 1_000 + number)
-        connections = [(node, Connection("127.0.0.1", node.http_port)) for node in self._nodes]
+        connections = [(node, Connection(node.host, node.http_port)) for node in self._nodes]
         count = 0
         try:
             while True:
