@@ -150,17 +150,22 @@ fn look_up_tasks(rows: &dyn StateRead, machine: &mut Machine) -> Result<(), Load
 
 /// The beginnings of the by-status index, one a tenant: found by jumping from one to the next.
 fn tenant_prefixes(rows: &dyn StateRead) -> Result<Vec<Vec<u8>>, LoadError> {
+    let malformed = || LoadError::Contradiction("a key of the index by status is malformed".into());
     let mut prefixes: Vec<Vec<u8>> = Vec::new();
     let mut start = vec![index::BY_STATUS];
     loop {
         let mut found = None;
         rows.scan(Cf::Index, &[index::BY_STATUS], &start, &mut |key, _| {
             let length = key.get(1).map_or(0, |l| usize::from(*l));
-            found = key.get(..2 + length).map(<[u8]>::to_vec);
+            found = Some(key.get(..2 + length).map(<[u8]>::to_vec));
             false
         })?;
         let Some(prefix) = found else { return Ok(prefixes) };
-        // Statuses are far below 0xff, so this is behind all of the tenant's keys.
+        let prefix = prefix.ok_or_else(malformed)?;
+        // Each jump leads behind all of a tenant's keys, as statuses are far below 0xff.
+        if prefixes.last() == Some(&prefix) {
+            return Err(malformed());
+        }
         start = prefix.clone();
         start.push(0xff);
         prefixes.push(prefix);
