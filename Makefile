@@ -147,14 +147,20 @@ loadtest: build
 
 ##: trust	every suite of docs/trust.md at its full count (many hours): interrupted, it goes on where it stopped
 .PHONY: trust
-trust: build lossyfs
+trust: build lossyfs linear-check
 	$(BIN)/python -m trust run
 	$(BIN)/python -m trust report
 
 ##: trust-cut	the cut of every suite that CI runs
 .PHONY: trust-cut
-trust-cut: build lossyfs
+trust-cut: build lossyfs linear-check
 	$(BIN)/python -m trust run --cut
+
+##: linear-check	the checker of recorded histories (docs/history-format.md), in a target directory of its own
+.PHONY: linear-check
+linear-check:
+	CARGO_TARGET_DIR=$(CACHE)/target-linear cargo build --release --locked -p linear
+	@echo "make: $(CACHE)/target-linear/release/linear-check is ready"
 
 # ---- upkeep ------------------------------------------------------------------------------------------------------
 

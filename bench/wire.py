@@ -46,14 +46,15 @@ class Connection(asyncio.Protocol):
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result((int(head[9:12]), body))
 
-    async def call(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Status and body of one call under /api/v1. Raises OSError (ConnectionError among them)."""
+    async def call(self, method: str, path: str, body: object = None, headers: str = "") -> tuple[int, bytes]:
+        """Status and body of one call under /api/v1; `headers` are whole lines. Raises OSError (ConnectionError among
+        them)."""
         loop = asyncio.get_running_loop()
         if self.transport is None:
             await loop.create_connection(lambda: self, self.host, self.port)
         assert self.transport is not None
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
-        head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(raw)}\r\n"
+        head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(raw)}\r\n{headers}"
         kind = "Content-Type: application/json\r\n" if raw else ""
         self.waiter = loop.create_future()
         self.transport.write(f"{head}{kind}\r\n".encode() + raw)
