@@ -1,0 +1,48 @@
+//! After the faults heal: one leader within ten election timeouts, then equal index and hash on
+//! every replica.
+
+use crate::host::Host;
+
+use super::replay::Replay;
+
+/// All nodes run and follow one leader, which has committed in its term.
+pub fn one_leader(hosts: &[Host], _voters: usize) -> bool {
+    let mut leaders = hosts.iter().map(|h| h.process.as_ref().and_then(|p| p.driver.consensus()).map(|c| (c.leader(), c.term())));
+    let Some(Some(first)) = leaders.next() else { return false };
+    let established = hosts
+        .iter()
+        .filter_map(|h| h.process.as_ref())
+        .any(|p| p.driver.is_leader() && p.driver.consensus().is_some_and(|c| c.raft_id() == first.0 && c.committed_in_term()));
+    first.0 != 0 && established && leaders.all(|l| l == Some(first))
+}
+
+/// All nodes have applied the whole log, and show the replay's hash.
+pub fn equal(hosts: &[Host], replay: &Replay) -> bool {
+    let last = replay.last();
+    hosts.iter().all(|host| {
+        let Some(process) = &host.process else { return false };
+        let Some(apply) = &process.apply else { return false };
+        let consensus = process.driver.consensus();
+        apply.machine().applied_index() == last
+            && consensus.is_some_and(|c| c.last_index() == last)
+            && Some(apply.machine().hash()) == replay.entry(last).map(|e| e.state)
+    })
+}
+
+pub fn describe(hosts: &[Host]) -> String {
+    let one = |host: &Host| {
+        let Some(process) = &host.process else { return format!("{}: down", host.node_id) };
+        let Some(c) = process.driver.consensus() else { return format!("{}: in no cluster", host.node_id) };
+        let applied = process.apply.as_ref().map_or(0, |a| a.machine().applied_index());
+        format!(
+            "{}: {} term {} leader {} last {} commit {} applied {applied}",
+            host.node_id,
+            c.role().name(),
+            c.term(),
+            c.leader(),
+            c.last_index(),
+            c.commit_index()
+        )
+    };
+    hosts.iter().map(one).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,42 @@
+//! One configuration change in flight: a leader's log holds at most one that is not committed.
+
+use std::collections::BTreeMap;
+
+use codec::log::{EntryKind, LogEntry};
+use consensus::Consensus;
+use store::LogStore;
+
+use super::{Check, broken};
+use crate::host::Host;
+
+#[derive(Default)]
+pub struct OneChange {
+    /// Node → indexes of the configuration changes in its log.
+    changes: BTreeMap<usize, Vec<u64>>,
+}
+
+impl OneChange {
+    pub fn started(&mut self, hosts: &[Host], at: usize) {
+        let log = &hosts[at].disk.log;
+        let entries = log.entries(log.base().index + 1, log.last_index() + 1, u64::MAX).unwrap_or_default();
+        let changes = entries.iter().filter(|e| e.kind == EntryKind::ConfChange).map(|e| e.index).collect();
+        self.changes.insert(at, changes);
+    }
+
+    pub fn append(&mut self, at: usize, entries: &[LogEntry]) {
+        let Some(first) = entries.first() else { return };
+        let changes = self.changes.entry(at).or_default();
+        changes.retain(|index| *index < first.index);
+        changes.extend(entries.iter().filter(|e| e.kind == EntryKind::ConfChange).map(|e| e.index));
+    }
+
+    /// A leader has taken its turn.
+    pub fn turn(&mut self, at: usize, consensus: &Consensus) -> Check {
+        let Some(changes) = self.changes.get(&at) else { return Ok(()) };
+        let open: Vec<u64> = changes.iter().copied().filter(|index| *index > consensus.commit_index()).collect();
+        match open.len() {
+            0 | 1 => Ok(()),
+            _ => broken("one configuration change in flight", format!("n{} has {open:?} uncommitted", at + 1)),
+        }
+    }
+}

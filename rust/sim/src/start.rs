@@ -1,0 +1,264 @@
+//! Processes begin and end, and connections with them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use codec::log::Identity;
+use codec::peer::{Hello, PeerBody};
+use machine::{MACHINE_VERSION, Machine, RetentionLimits};
+use node::{ApplyDriver, Config, Driver, Event, Start};
+use store::{StateStore, meta_of};
+
+use crate::disk::{Crash, Disk};
+use crate::host::{Host, LogWork, Process, Shadow};
+use crate::invariant::Violation;
+use crate::world::{Delivery, What, World};
+
+/// Nothing is old enough to be forgotten within a run, but for replaced rows.
+pub fn retention() -> RetentionLimits {
+    RetentionLimits::default()
+}
+
+pub fn node_id(at: usize) -> String {
+    format!("n{:03}", at + 1)
+}
+
+impl World {
+    /// The members, with empty disks; or, with learners, as members of a cluster that exists
+    /// already, because a first configuration holds voters alone.
+    pub(crate) fn make_hosts(&mut self) {
+        let count = self.options.voters + self.options.learners;
+        let identities = (0..count).map(|at| Identity { raft_id: at as u64 + 1, node_id: node_id(at), ..Identity::default() });
+        let identities: Vec<Identity> = identities.collect();
+        for identity in identities {
+            let clock = crate::clock::Clock::new(&mut self.rng, self.budget.skew_ms_max);
+            self.hosts.push(Host {
+                raft_id: identity.raft_id,
+                node_id: identity.node_id.clone(),
+                disk: Disk::new(identity),
+                clock,
+                process: None,
+                number: 0,
+                slow_disk: (0, 0),
+                fail_next_write: false,
+                apply_stalled_until: 0,
+                restart_at: None,
+            });
+        }
+        if self.options.learners > 0 {
+            self.form_cluster();
+        }
+    }
+
+    pub(crate) fn config(&self, at: usize, incarnation: u64) -> Config {
+        let mut config = Config::new(node_id(at), incarnation);
+        config.address = format!("{}:1", node_id(at));
+        config.expected_nodes =
+            (0..self.options.voters + self.options.learners).map(|n| (node_id(n), format!("{}:1", node_id(n)))).collect();
+        config.keep_entries = self.budget.keep_entries;
+        config.flush_dirty_ms = self.budget.flush_dirty_ms;
+        config.flush_log_bytes = 256 << 10;
+        config.consensus.tail_bytes_max = self.budget.tail_bytes_max;
+        config
+    }
+
+    /// Starts the process of a node from its disk.
+    pub(crate) fn start(&mut self, at: usize) -> Result<(), Violation> {
+        let incarnation = self.rng.next() >> 16 | 1;
+        let config = self.config(at, incarnation);
+        let now = self.now;
+        let host = &mut self.hosts[at];
+        host.number += 1;
+        host.restart_at = None;
+        host.clock.restart(now, &mut self.rng);
+        let found = match host.disk.open() {
+            Ok(found) => found,
+            Err(error) => return Err(self.violation("durability", format!("n{} cannot open its directory: {error}", at + 1))),
+        };
+        let mut apply = None;
+        if found.identity.cluster_id != 0 {
+            let rows = &host.disk.state;
+            if let (Ok(None), Some(bootstrap)) = (meta_of(rows), &found.identity.bootstrap) {
+                // Ended between saving who it is and writing the first rows.
+                rows.write(&Machine::bootstrap_rows(bootstrap)).expect("a state that works");
+                rows.flush().expect("a state that works");
+            }
+            match ApplyDriver::load(rows, incarnation, retention()) {
+                Ok(driver) => apply = Some(driver),
+                Err(error) => return Err(self.violation("durability", format!("n{} cannot load its rows: {error}", at + 1))),
+            }
+        }
+        let shadow = Shadow::new(&found.base, &found.entries);
+        let start = Start {
+            identity: found.identity,
+            hard_state: found.hard_state,
+            base: found.base,
+            entries: found.entries,
+            configuration: apply.as_ref().map(|a| a.machine().configuration()).unwrap_or_default(),
+            loaded: apply.as_ref().map(ApplyDriver::loaded_report),
+            now_us: host.clock.mono_us(now),
+            wall_us: host.clock.wall_us(now),
+        };
+        let driver = match Driver::new(config, start) {
+            Ok(driver) => driver,
+            Err(error) => return Err(self.violation("durability", format!("n{} cannot start: {error}", at + 1))),
+        };
+        host.process = Some(Process {
+            driver,
+            apply,
+            incarnation,
+            inbox: Vec::new(),
+            turn_at: None,
+            paused_until: 0,
+            log_queue: VecDeque::new(),
+            log_work: None,
+            apply_queue: VecDeque::new(),
+            applying: false,
+            disk_queue: VecDeque::new(),
+            disk_busy: false,
+            install_logged: 0,
+            waiters: BTreeMap::new(),
+            shadow,
+            sending: None,
+            to_send: VecDeque::new(),
+            policy_due: false,
+        });
+        self.invariants.started(&self.hosts, at).map_err(|v| v.at(now))?;
+        self.trace.fold(now, 5, at as u64, incarnation);
+        self.trace.say(now, || format!("n{}: starts", at + 1));
+        self.wake(at, now + 10);
+        for other in 0..self.hosts.len() {
+            if other != at && self.hosts[other].up() {
+                self.dial_soon(at, other);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the process of a node, and what its disk had not finished with it.
+    pub(crate) fn stop(&mut self, at: usize, how: Crash) {
+        let host = &mut self.hosts[at];
+        let Some(process) = host.process.take() else { return };
+        host.number += 1;
+        host.fail_next_write = false;
+        host.slow_disk = (0, 0);
+        let writing = match process.log_work {
+            Some(LogWork::Write(writing)) => Some(writing),
+            _ => None,
+        };
+        let fate = host.disk.crash(how, writing, &mut self.rng);
+        self.report.restarts += 1;
+        self.trace.fold(self.now, 6, at as u64, how as u64);
+        self.trace.say(self.now, || format!("n{}: ends ({how:?}), {fate}", at + 1));
+        self.invariants.stopped(at);
+        for other in 0..self.hosts.len() {
+            if other != at {
+                self.disconnect(at, other);
+            }
+        }
+    }
+
+    // ---- connections -----------------------------------------------------------------------
+
+    pub(crate) fn dial_soon(&mut self, a: usize, b: usize) {
+        let when = self.now + self.rng.skewed(1_000, 200_000);
+        self.queue.push(when, What::Dial { a, b });
+    }
+
+    fn hello(&self, of: usize) -> Option<Hello> {
+        let host = &self.hosts[of];
+        let process = host.process.as_ref()?;
+        let config = self.config(of, process.incarnation);
+        Some(Hello {
+            cluster_id: process.driver.identity().cluster_id,
+            node_id: host.node_id.clone(),
+            raft_id: host.raft_id,
+            incarnation: process.incarnation,
+            machine_version_max: MACHINE_VERSION,
+            expected_nodes: node::expected_names(&config),
+            address: config.address,
+            ..Hello::default()
+        })
+    }
+
+    /// Connects two nodes, if both run and nothing is in the way. A node that has just entered its
+    /// cluster says a new Hello on the connection that stands.
+    pub(crate) fn dial(&mut self, a: usize, b: usize) {
+        let (Some(of_a), Some(of_b)) = (self.hello(a), self.hello(b)) else { return };
+        if !self.network.open(a, b) || !self.network.open(b, a) {
+            return;
+        }
+        self.network.set_connected(a, b, true);
+        self.trace.fold(self.now, 7, a as u64, b as u64);
+        self.tell(a, Event::PeerUp { hello: of_b });
+        self.tell(b, Event::PeerUp { hello: of_a });
+    }
+
+    pub(crate) fn disconnect(&mut self, a: usize, b: usize) {
+        if !self.network.set_connected(a, b, false) {
+            return;
+        }
+        self.trace.fold(self.now, 8, a as u64, b as u64);
+        for (at, peer) in [(a, b), (b, a)] {
+            let raft_id = self.hosts[peer].raft_id;
+            self.break_transfer(at, raft_id);
+            self.tell(at, Event::PeerDown { raft_id });
+        }
+        if self.hosts[a].up() && self.hosts[b].up() {
+            self.dial_soon(a, b);
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { from, to, connection, body } = delivery;
+        if self.network.connection(from, to) != connection {
+            // An older stream's bytes may still come, but only a Raft message is of use then.
+            let late = matches!(body, PeerBody::Raft(_)) && self.network.weather.reorder_bp > 0;
+            if !late || !self.network.connected(from, to) {
+                return;
+            }
+        }
+        self.trace.fold(self.now, 9, from as u64, to as u64);
+        match body {
+            PeerBody::SnapshotAnswer(answer) => self.snapshot_answered(to, &answer),
+            body => {
+                let from = self.hosts[from].raft_id;
+                self.tell(to, Event::Received { from, body });
+            }
+        }
+    }
+
+    fn form_cluster(&mut self) {
+        use codec::log::{Bootstrap, BootstrapMember, ConfState};
+        use codec::row::{self, Cf, MetaRow};
+        use store::LogStore;
+        let member = |host: &Host| BootstrapMember {
+            node_id: host.node_id.clone(),
+            raft_id: host.raft_id,
+            address: format!("{}:1", host.node_id),
+        };
+        let members = self.hosts.iter().map(member).collect();
+        let bootstrap = Bootstrap { cluster_id: 7, members, wall_us: crate::clock::WALL_US, seed: None };
+        let mut rows = Machine::bootstrap_rows(&bootstrap);
+        let ids: Vec<u64> = self.hosts.iter().map(|h| h.raft_id).collect();
+        let (voters, learners) = ids.split_at(self.options.voters);
+        let configuration = ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
+        for change in rows.iter_mut().filter(|c| c.cf == Cf::Meta) {
+            let mut meta: MetaRow = row::decode(change.value.as_deref().unwrap_or_default()).expect("a meta row");
+            meta.configuration = Some(configuration.clone());
+            change.value = Some(row::encode(&meta));
+        }
+        self.invariants.formed(&rows);
+        for host in &mut self.hosts {
+            let identity = Identity {
+                raft_id: host.raft_id,
+                node_id: host.node_id.clone(),
+                cluster_id: bootstrap.cluster_id,
+                bootstrap: Some(bootstrap.clone()),
+                ..Identity::default()
+            };
+            host.disk.log.save_identity(&identity).expect("a log that works");
+            host.disk.state.write(&rows).expect("a state that works");
+            host.disk.state.flush().expect("a state that works");
+        }
+    }
+}
