@@ -59,8 +59,8 @@ impl Client {
 fn task_id(rng: &mut Rng, now: Time) -> TaskId {
     let mut id = [0; 16];
     id[..6].copy_from_slice(&((WALL_US + now) / 1_000).to_be_bytes()[2..]);
-    id[6..8].copy_from_slice(&rng.next().to_be_bytes()[..2]);
-    id[8..].copy_from_slice(&rng.next().to_be_bytes());
+    id[6..8].copy_from_slice(&rng.number().to_be_bytes()[..2]);
+    id[8..].copy_from_slice(&rng.number().to_be_bytes());
     (id[6], id[8]) = (id[6] & 0x0f | 0x70, id[8] & 0x3f | 0x80);
     TaskId(id)
 }
@@ -126,13 +126,13 @@ impl World {
                 } else if rng.chance(1_000) {
                     tasks[0].not_before_wall_us = WALL_US + now + rng.range(100_000, 2_000_000);
                 }
-                let body_hash = [rng.next().to_be_bytes(), rng.next().to_be_bytes()].concat();
-                Operation::Submit { key: format!("{client}-{}", rng.next()), body_hash, tasks, ids: Vec::new() }
+                let body_hash = [rng.number().to_be_bytes(), rng.number().to_be_bytes()].concat();
+                Operation::Submit { key: format!("{client}-{}", rng.number()), body_hash, tasks, ids: Vec::new() }
             }
             (40..62, _) => Operation::ReadKey { key: name },
             (62..72, Some(id)) => Operation::ReadTask { id },
             (72..88, _) => {
-                let value = format!("{client}.{}", rng.next()).into_bytes();
+                let value = format!("{client}.{}", rng.number()).into_bytes();
                 let condition = match rng.below(4) {
                     0 => Some(KeyCondition::Absent(true)),
                     1 => Some(KeyCondition::Revision(rng.below(2_000))),

@@ -43,7 +43,7 @@ pub fn plan(budget: &Budget, rng: &mut Rng) -> Vec<Planned> {
             2_500_000
         };
         let lasts = rng.skewed(50_000, longest);
-        let (dice, blocked) = (rng.next(), BTreeSet::new());
+        let (dice, blocked) = (rng.number(), BTreeSet::new());
         plan.push(Planned { number: number as u32, kind, at, lasts, dice, blocked, over: false });
     }
     plan

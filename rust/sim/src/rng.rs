@@ -21,7 +21,7 @@ impl Rng {
         Self(std::array::from_fn(|_| splitmix(&mut state)))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
         let t = s[1] << 17;
@@ -36,7 +36,7 @@ impl Rng {
 
     /// A number below `bound` (which is not 0). The bias of the multiplication is below 2⁻⁴⁰ here.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `[low, high)`.

@@ -63,7 +63,7 @@ impl World {
 
     /// Starts the process of a node from its disk.
     pub(crate) fn start(&mut self, at: usize) -> Result<(), Violation> {
-        let incarnation = self.rng.next() >> 16 | 1;
+        let incarnation = self.rng.number() >> 16 | 1;
         let config = self.config(at, incarnation);
         let now = self.now;
         let host = &mut self.hosts[at];

@@ -7,10 +7,13 @@ use codec::row::{self, Event, EventKind, KeyRow};
 use super::acknowledged::Acknowledged;
 use super::{Check, broken};
 
+/// A revision, and the value from there on (or none).
+type Change = (u64, Option<Vec<u8>>);
+
 #[derive(Default)]
 pub struct Keys {
-    /// Key → (revision, value or deleted), oldest first.
-    history: BTreeMap<String, Vec<(u64, Option<Vec<u8>>)>>,
+    /// By key, oldest first.
+    history: BTreeMap<String, Vec<Change>>,
 }
 
 impl Keys {
