@@ -12,7 +12,6 @@ use thiserror::Error;
 use crate::config::{ConfigError, ConsensusConfig};
 use crate::convert::{from_raft_configuration, from_raft_entry, from_raft_hard_state, to_raft_configuration, to_raft_entry};
 use crate::tail::Tail;
-use crate::timeout::ElectionTimeout;
 
 #[derive(Debug, Error)]
 pub enum ConsensusError {
@@ -126,7 +125,6 @@ pub struct Consensus {
     fetches: Vec<(u64, GetEntriesContext)>,
     next_fetch: u64,
     configuration: ConfState,
-    timeout: ElectionTimeout,
 }
 
 impl Consensus {
@@ -142,8 +140,7 @@ impl Consensus {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raft_config = config.raft(start.raft_id, start.applied_index);
         let raw = RawNode::new(&raft_config, tail, &logger).map_err(|e| ConsensusError::Raft(e.to_string()))?;
-        let mut consensus = Self {
-            timeout: ElectionTimeout::new(config, start.raft_id),
+        Ok(Self {
             raw,
             raft_id: start.raft_id,
             tail_bytes_max: config.tail_bytes_max,
@@ -152,16 +149,13 @@ impl Consensus {
             fetches: Vec::new(),
             next_fetch: 1,
             configuration: start.configuration,
-        };
-        consensus.timeout.keep(&mut consensus.raw.raft);
-        Ok(consensus)
+        })
     }
 
     // ---- inputs ----------------------------------------------------------------------------
 
     pub fn tick(&mut self) {
         self.raw.tick();
-        self.timeout.keep(&mut self.raw.raft);
     }
 
     /// Takes a peer's message. Messages of unknown peers are dropped as Raft prescribes.
@@ -170,9 +164,7 @@ impl Consensus {
         if message.to != self.raft_id {
             return Ok(());
         }
-        let stepped = self.raw.step(message);
-        self.timeout.keep(&mut self.raw.raft);
-        match stepped {
+        match self.raw.step(message) {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
             Err(error) => Err(ConsensusError::Raft(error.to_string())),
         }
@@ -202,9 +194,7 @@ impl Consensus {
     }
 
     pub fn campaign(&mut self) -> Result<(), ConsensusError> {
-        let campaigned = self.raw.campaign().map_err(|e| ConsensusError::Raft(e.to_string()));
-        self.timeout.keep(&mut self.raw.raft);
-        campaigned
+        self.raw.campaign().map_err(|e| ConsensusError::Raft(e.to_string()))
     }
 
     /// Everything up to round `number` is durable.
@@ -263,6 +253,11 @@ impl Consensus {
         let mut snapshot = Snapshot::default();
         snapshot.set_metadata(metadata);
         self.raw.mut_store().offer_snapshot(snapshot);
+    }
+
+    /// The checkpoint of the snapshot at `index` is gone: it is offered to nobody any more.
+    pub fn withdraw_snapshot(&mut self, index: u64) {
+        self.raw.mut_store().withdraw_snapshot(index);
     }
 
     /// The transfer to `peer` has ended.

@@ -127,6 +127,10 @@ impl Tail {
         *self.snapshot_wanted.borrow_mut() = false;
     }
 
+    pub fn withdraw_snapshot(&mut self, index: u64) {
+        self.snapshot.take_if(|s| s.get_metadata().index == index);
+    }
+
     pub fn take_snapshot_wanted(&self) -> bool {
         std::mem::take(&mut self.snapshot_wanted.borrow_mut())
     }

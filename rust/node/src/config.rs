@@ -37,8 +37,12 @@ pub struct Config {
     /// Flush the state store after this many bytes of log, or when dirty for `flush_dirty_ms`.
     pub flush_log_bytes: u64,
     pub flush_dirty_ms: u64,
-    /// Entries kept behind the flushed index for followers that are a little behind.
+    /// Entries kept behind the flushed index for followers that are a little behind: whichever bound is
+    /// reached first. A follower that is further behind gets a snapshot.
     pub keep_entries: u64,
+    /// Bytes of log kept for the same; four times as many while a snapshot is on its way. A start reads
+    /// all of them into memory.
+    pub keep_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -72,6 +76,7 @@ impl Config {
             flush_log_bytes: 64 << 20,
             flush_dirty_ms: 30_000,
             keep_entries: 10_000,
+            keep_bytes: 128 << 20,
         }
     }
 
@@ -109,6 +114,9 @@ impl Config {
         }
         if self.entry_commands_max == 0 || self.entry_bytes_max < 64 << 10 {
             return fail("entry_bytes_max", "an entry must hold one command and 64 KiB".into());
+        }
+        if self.keep_bytes < 1 << 20 {
+            return fail("keep_bytes", "must be at least 1 MiB".into());
         }
         let listed = self.expected_nodes.iter().any(|(name, _)| *name == self.node_id);
         if self.observer && (listed || self.expected_nodes.is_empty()) {

@@ -90,12 +90,11 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(mut config: Config, start: Start) -> Result<Self, ConsensusError> {
-        config.consensus.seed = config.incarnation;
+    pub fn new(config: Config, start: Start) -> Result<Self, ConsensusError> {
         let mut driver = Self {
             sessions: Sessions::new(config.incarnation),
             reads: Reads::new(config.incarnation),
-            keeping: Housekeeping::new(0),
+            keeping: Housekeeping::new(0, 0),
             identity: start.identity,
             gathering: Gathering::default(),
             consensus: None,
@@ -153,6 +152,8 @@ impl Driver {
         loaded: InstalledReport,
     ) -> Result<(), ConsensusError> {
         let applied_index = loaded.report.index;
+        let mut keeping = Housekeeping::new(applied_index, base.0);
+        entries.iter().for_each(|e| keeping.appended(e.index, e.data.len() as u64));
         let start = consensus::Start { raft_id: self.identity.raft_id, hard_state, configuration, base, entries, applied_index };
         let mut consensus = Consensus::new(&self.config.consensus, start)?;
         // Nobody to wait for: a single voter leads at once.
@@ -160,7 +161,7 @@ impl Driver {
             consensus.campaign()?;
         }
         self.consensus = Some(consensus);
-        self.keeping = Housekeeping::new(applied_index);
+        self.keeping = keeping;
         self.effects.push(Effect::Apply(ApplyInput::Session { session: self.sessions.session() }));
         self.loaded(loaded);
         Ok(())
@@ -224,10 +225,16 @@ impl Driver {
             }
             Event::SnapshotInstalled(report) => self.snapshot_installed(report),
             Event::SnapshotSent { to, installed } => {
+                self.keeping.snapshot_sent(to, installed, self.now_us);
                 if !self.observers_snapshot_sent(to, installed)
                     && let Some(consensus) = &mut self.consensus
                 {
                     consensus.report_snapshot(to, installed);
+                }
+            }
+            Event::CheckpointDropped { index } => {
+                if let Some(consensus) = &mut self.consensus {
+                    consensus.withdraw_snapshot(index);
                 }
             }
             Event::TransferLeader { token, to, deadline_us } => self.transfer_leader(token, to.as_deref(), deadline_us),
@@ -450,6 +457,7 @@ impl Driver {
     }
 
     fn round(&mut self, round: Round) {
+        round.entries.iter().for_each(|e| self.keeping.appended(e.index, e.data.len() as u64));
         let snapshot = round.snapshot;
         if let Some(meta) = snapshot {
             let at = self.offers.iter().position(|o| o.index == meta.index);
@@ -484,6 +492,7 @@ impl Driver {
     fn send_raft(&mut self, message: Outgoing) {
         let Outgoing { to, urgent, snapshot, bytes } = message;
         if snapshot {
+            self.keeping.snapshot_sending(to, consensus::snapshot_index(&bytes).unwrap_or_default());
             self.effects.push(Effect::SendSnapshot { to, raft_message: bytes });
         } else {
             let lane = if urgent { Lane::Control } else { Lane::Append };
@@ -508,6 +517,7 @@ impl Driver {
         }
         self.reads.forget_peers();
         self.leases.stop_leading();
+        self.keeping.stop_sending();
         self.leader = Leader::default();
         self.incoming_commands.retain(|c| c.session == 0 || leader == self.identity.raft_id);
         let is_self = leader == self.identity.raft_id;
@@ -574,11 +584,6 @@ impl Driver {
 
     pub(crate) fn halt(&mut self, reason: String) {
         self.effects.push(Effect::Halt { reason });
-    }
-
-    /// The consensus below: term, role, indexes, configuration. `None` without a cluster.
-    pub fn consensus(&self) -> Option<&Consensus> {
-        self.consensus.as_ref()
     }
 
     pub fn is_leader(&self) -> bool {

@@ -111,6 +111,10 @@ pub enum Effect {
     Removed {
         reason: String,
     },
+    /// A received snapshot is not wanted any more: delete its state directory, which nothing names.
+    DropSnapshot {
+        state_dir: String,
+    },
     /// The node must not go on: say why, stop, delete nothing.
     Halt {
         reason: String,

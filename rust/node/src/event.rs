@@ -89,6 +89,10 @@ pub enum Event {
         to: u64,
         installed: bool,
     },
+    /// The checkpoint at `index` is gone: the next peer that needs one has a new one made.
+    CheckpointDropped {
+        index: u64,
+    },
     TransferLeader {
         token: Token,
         to: Option<String>,

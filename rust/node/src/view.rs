@@ -28,6 +28,8 @@ pub struct NodeView {
     pub applied_index: u64,
     pub last_index: u64,
     pub base_index: u64,
+    /// Bytes of the log behind the base, as truncation counts them.
+    pub log_bytes: u64,
     pub revision: u64,
     pub cluster_us: u64,
     pub wall_us: u64,
@@ -135,6 +137,7 @@ impl Driver {
         view.commit_index = consensus.commit_index();
         view.last_index = consensus.last_index();
         view.base_index = consensus.base().0;
+        view.log_bytes = self.keeping.log_bytes();
         let voters = &consensus.configuration().voters;
         let healthy = self.peers.healthy(voters, self.identity.raft_id, self.now_us);
         view.voters = voters.len() as u32;

@@ -125,7 +125,7 @@ impl ObserverDriver {
             leases: Leases::default(),
             peers: Peers::default(),
             clock: ClusterClock::default(),
-            keeping: Housekeeping::new(position.index),
+            keeping: Housekeeping::new(position.index, position.index),
             now_us: start.now_us,
             wall_us: start.wall_us,
             next_tick_us: start.now_us + TICK_US,

@@ -132,6 +132,7 @@ impl ObserverDriver {
         let Some((index, term)) = position.filter(|(index, _)| wanted(*index)) else {
             let index = position.map_or(0, |(index, _)| index);
             let reason = format!("this observer is past index {index}, or installs another snapshot");
+            self.effects.push(Effect::DropSnapshot { state_dir });
             self.effects.push(Effect::AnswerSnapshot { to: from, transfer, index, installed: false, reason });
             return;
         };

@@ -276,6 +276,7 @@ impl Cluster {
             | Effect::LeaderChanged { .. }
             | Effect::AgentLoads(_)
             | Effect::CompleteTask { .. }
+            | Effect::DropSnapshot { .. }
             | Effect::StopReady => {}
         }
     }
