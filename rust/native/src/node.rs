@@ -258,8 +258,9 @@ impl Node {
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let view = self.handle()?.view();
-        let (_, json) = self.read(py, |rows| query::status(rows, &view, env!("CARGO_PKG_VERSION")))?;
+        let handle = self.handle()?;
+        let view = handle.view();
+        let (_, json) = self.read(py, |rows| query::status(rows, &view, handle.transfers(), env!("CARGO_PKG_VERSION")))?;
         Ok(bytes(py, &json))
     }
 

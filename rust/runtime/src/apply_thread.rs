@@ -244,6 +244,7 @@ impl ApplyThread {
         }
         let installed = driver.loaded_report();
         self.driver = Some(driver);
+        self.directory.forget_offer(state_dir);
         self.retired.push(self.state.replace(state, state_dir.to_owned()));
         self.remove_retired()?;
         self.feed.replaced();

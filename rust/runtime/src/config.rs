@@ -64,6 +64,11 @@ pub struct Config {
     pub flush_dirty_ms: u64,
     /// Entries kept behind the flushed index for followers that are a little behind.
     pub keep_entries: u64,
+    /// Bytes of log kept for the same, whichever is reached first; four times as many while a snapshot
+    /// is on its way. A start reads them into memory.
+    pub keep_bytes: u64,
+    /// Snapshots leave this node at so many MiB a second.
+    pub snapshot_rate_mib: u64,
     pub log_write_buffer_bytes: usize,
     pub state_write_buffers_bytes: usize,
     pub cache_bytes: usize,
@@ -114,6 +119,8 @@ impl Default for Config {
             flush_log_bytes: node.flush_log_bytes,
             flush_dirty_ms: node.flush_dirty_ms,
             keep_entries: node.keep_entries,
+            keep_bytes: node.keep_bytes,
+            snapshot_rate_mib: 32,
             log_write_buffer_bytes: rocks.log_write_buffer_bytes,
             state_write_buffers_bytes: rocks.state_write_buffers_bytes,
             cache_bytes: rocks.cache_bytes,
@@ -175,7 +182,7 @@ impl Config {
         self.rocks().validate().map_err(|e| ConfigError { field: "stores".to_owned(), problem: e.to_string() })
     }
 
-    fn bounds(&self) -> [(&'static str, usize, usize, usize); 6] {
+    fn bounds(&self) -> [(&'static str, usize, usize, usize); 7] {
         [
             ("proposals_max", self.proposals_max, 1, 1 << 22),
             // A batch body of 8 MiB must fit.
@@ -183,6 +190,7 @@ impl Config {
             ("completions_max", self.completions_max, 1, 1 << 24),
             ("inbox_max", self.inbox_max, 64, 1 << 20),
             ("log_batch_bytes_max", self.log_batch_bytes_max, 4 << 10, 64 << 20),
+            ("snapshot_rate_mib", self.snapshot_rate_mib as usize, 1, 100_000),
             ("apply_batch_bytes_max", self.apply_batch_bytes_max, 4 << 10, 64 << 20),
         ]
     }
@@ -216,6 +224,7 @@ impl Config {
         config.flush_log_bytes = self.flush_log_bytes;
         config.flush_dirty_ms = self.flush_dirty_ms;
         config.keep_entries = self.keep_entries;
+        config.keep_bytes = self.keep_bytes;
         config
     }
 
@@ -270,6 +279,8 @@ mod tests {
             // A lease shorter than what an agent needs to fence itself.
             (r#""lease_ms":3000"#, "lease_ms"),
             (r#""cache_bytes":1"#, "stores"),
+            (r#""snapshot_rate_mib":0"#, "snapshot_rate_mib"),
+            (r#""keep_bytes":1000"#, "keep_bytes"),
             (r#""no_such_field":1"#, "config"),
         ];
         for (change, field) in cases {

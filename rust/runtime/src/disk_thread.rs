@@ -9,10 +9,10 @@ use node::Event;
 use store::rocks::DataDirectory;
 use store::{LogReader, StateStore, StoreError, meta_of};
 
+use crate::checkpoints::Checkpoints;
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::raft_thread::ToRaft;
-use crate::snapshot_out::Checkpoints;
 use crate::state_cell::StateCell;
 
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +22,8 @@ pub(crate) enum DiskRequest {
     Flush,
     /// Answered by `Event::SnapshotMade` or `SnapshotFailed`.
     Checkpoint,
+    /// Deletes a state directory that nothing names; nothing answers.
+    Remove { state_dir: String },
 }
 
 pub(crate) struct DiskThread {
@@ -40,6 +42,10 @@ impl DiskThread {
             let answer = match request {
                 DiskRequest::Flush => self.flush(),
                 DiskRequest::Checkpoint => self.checkpoint(),
+                DiskRequest::Remove { state_dir } => {
+                    self.remove(&state_dir);
+                    continue;
+                }
             };
             if self.raft.send(answer).is_err() {
                 return;
@@ -56,6 +62,14 @@ impl DiskThread {
             }
             Err(error) => ToRaft::Halt(format!("the state cannot be flushed: {error}")),
         }
+    }
+
+    fn remove(&self, state_dir: &str) {
+        if let Err(error) = self.directory.remove_state_dir(state_dir) {
+            // The next start deletes it: nothing names it.
+            eprintln!("taskquorum: {error}");
+        }
+        self.state.forget(state_dir);
     }
 
     fn checkpoint(&self) -> ToRaft {
@@ -80,7 +94,7 @@ impl DiskThread {
         self.checkpoints.prune(&self.directory)?;
         std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
         self.state.get().checkpoint(&path)?;
-        let meta = meta_of(&self.directory.open_state("snapshots/making")?).map_err(read)?;
+        let meta = meta_of(&self.directory.read_state(&path)?).map_err(read)?;
         let Some(meta) = meta else {
             return Err(StoreError::Failed { what: "the checkpoint".to_owned(), cause: "it holds no meta row".to_owned() });
         };

@@ -13,6 +13,7 @@ use store::rocks::RocksState;
 use thiserror::Error;
 use transport::NetHandle;
 
+use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::interest::Interest;
@@ -20,6 +21,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::raft_thread::Shared;
 use crate::ring::Ring;
 use crate::state_cell::StateCell;
+use crate::transfers::Transfers;
 
 /// A bound was reached, or the node is stopping: nothing was taken; try again after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -41,6 +43,8 @@ pub(crate) struct Inside {
     pub base_index: Arc<AtomicU64>,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
+    pub checkpoints: Arc<Checkpoints>,
+    pub transfers: Arc<Transfers>,
     pub net: NetHandle,
     pub next_token: AtomicU64,
     pub proposals_max: usize,
@@ -89,6 +93,11 @@ impl Handle {
     /// This node's view of the cluster, at most 50 ms old.
     pub fn view(&self) -> NodeView {
         self.inside.shared.view.lock().clone()
+    }
+
+    /// Snapshots on their way from and to this node.
+    pub fn transfers(&self) -> &Transfers {
+        &self.inside.transfers
     }
 
     /// Proposes commands as one group: `Notice::Proposed` with the token follows, by the deadline at
@@ -222,6 +231,12 @@ impl Handle {
             proposals_unknown: load(&metrics.proposals_unknown),
             snapshots_sent: load(&metrics.snapshots_sent),
             snapshots_received: load(&metrics.snapshots_received),
+            snapshots_resumed: load(&metrics.snapshots_resumed),
+            snapshot_bytes_sent: load(&metrics.snapshot_bytes_sent),
+            snapshot_bytes_received: load(&metrics.snapshot_bytes_received),
+            snapshot_chunks_refused: load(&metrics.snapshot_chunks_refused),
+            checkpoints_held: inside.checkpoints.count() as u64,
+            log_bytes: view.log_bytes,
             quarantined: load(&metrics.quarantined),
             raft_dropped: load(&metrics.raft_dropped),
             elections: view.elections,

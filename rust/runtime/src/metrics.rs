@@ -80,6 +80,10 @@ pub(crate) struct Metrics {
     pub proposals_unknown: AtomicU64,
     pub snapshots_sent: AtomicU64,
     pub snapshots_received: AtomicU64,
+    pub snapshots_resumed: AtomicU64,
+    pub snapshot_bytes_sent: AtomicU64,
+    pub snapshot_bytes_received: AtomicU64,
+    pub snapshot_chunks_refused: AtomicU64,
     pub quarantined: AtomicU64,
     pub raft_dropped: AtomicU64,
 }
@@ -122,6 +126,17 @@ pub struct Counters {
     pub proposals_unknown: u64,
     pub snapshots_sent: u64,
     pub snapshots_received: u64,
+    /// Transfers that went on where an earlier one had stopped.
+    pub snapshots_resumed: u64,
+    /// Bytes of files, without those that a resumed transfer did not need.
+    pub snapshot_bytes_sent: u64,
+    pub snapshot_bytes_received: u64,
+    /// Chunks that were out of place or did not add up.
+    pub snapshot_chunks_refused: u64,
+    /// Checkpoints that stand on the disk for others.
+    pub checkpoints_held: u64,
+    /// The log behind its base.
+    pub log_bytes: u64,
     /// Commands refused by an invariant and kept for study.
     pub quarantined: u64,
     /// Raft messages that found no room or no peer; Raft sends them again.

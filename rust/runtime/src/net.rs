@@ -38,6 +38,7 @@ impl Sink for Router {
                     _ => return None,
                 },
                 PeerBody::SnapshotAnswer(answer) => drop(self.snapshots_out.send(SnapshotNews::Answer { from, answer })),
+                PeerBody::SnapshotResume(resume) => drop(self.snapshots_out.send(SnapshotNews::Resume { from, resume })),
                 body => drop(self.raft.send(Event::Received { from, body })),
             },
         }

@@ -13,6 +13,7 @@ use store::{LogReader, LogStore, StateStore, meta_of};
 use transport::{Net, NetConfig, NetHandle, PeerAddress};
 
 use crate::apply_thread::{ApplyRequest, ApplyThread, write_first_rows};
+use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk_thread::{DiskRequest, DiskThread, Fetch};
@@ -26,8 +27,9 @@ use crate::raft_thread::{RaftThread, Shared, ToRaft, Work};
 use crate::ring::Ring;
 use crate::service::{OpenError, other};
 use crate::snapshot_in::SnapshotReceiver;
-use crate::snapshot_out::{Checkpoints, SnapshotNews, SnapshotSender};
+use crate::snapshot_out::{SnapshotNews, SnapshotSender};
 use crate::state_cell::StateCell;
+use crate::transfers::Transfers;
 
 /// Requests that wait for the log writer or the apply thread; beyond it the raft thread waits.
 const REQUESTS_MAX: usize = 4_096;
@@ -128,6 +130,7 @@ impl Parts {
             metrics: Arc::default(),
             shared: Arc::default(),
             checkpoints: Arc::default(),
+            transfers: Arc::default(),
             net: net_handle.clone(),
             base_index: Arc::new(AtomicU64::new(ready.base.index)),
             wires: Wires::new(&config),
@@ -153,7 +156,7 @@ impl Parts {
             apply: common.apply_thread(&config, ready.driver, incarnation),
             disk: common.disk_thread(),
             reader: (reader, common.wires.fetch.1.clone()),
-            sender: common.snapshot_sender(),
+            sender: common.snapshot_sender(&config),
             receiver: common.snapshot_receiver(),
             router: common.router(),
             net,
@@ -205,6 +208,7 @@ struct Common {
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     checkpoints: Arc<Checkpoints>,
+    transfers: Arc<Transfers>,
     net: NetHandle,
     base_index: Arc<AtomicU64>,
     wires: Wires,
@@ -254,7 +258,7 @@ impl Common {
         }
     }
 
-    fn snapshot_sender(&self) -> SnapshotSender {
+    fn snapshot_sender(&self, config: &Config) -> SnapshotSender {
         SnapshotSender {
             directory: self.directory.clone(),
             checkpoints: self.checkpoints.clone(),
@@ -262,6 +266,8 @@ impl Common {
             news: self.wires.snapshots_out.1.clone(),
             raft: self.wires.inner.0.clone(),
             metrics: self.metrics.clone(),
+            transfers: self.transfers.clone(),
+            bytes_per_s: config.snapshot_rate_mib << 20,
             waiting: Vec::new(),
         }
     }
@@ -274,6 +280,7 @@ impl Common {
             messages: self.wires.snapshots_in.1.clone(),
             raft: self.wires.inner.0.clone(),
             metrics: self.metrics.clone(),
+            transfers: self.transfers.clone(),
         }
     }
 
@@ -319,6 +326,8 @@ impl Common {
             base_index: self.base_index.clone(),
             shared: self.shared.clone(),
             metrics: self.metrics.clone(),
+            checkpoints: self.checkpoints.clone(),
+            transfers: self.transfers.clone(),
             net: self.net.clone(),
             next_token: AtomicU64::new(1),
             proposals_max: config.proposals_max,

@@ -294,6 +294,7 @@ impl RaftThread {
                 let _ = self.log.send(LogRequest::Install { number, base, hard_state, done });
                 let _ = self.apply.send(ApplyRequest::Install { state_dir, index, logged });
             }
+            Effect::DropSnapshot { state_dir } => drop(self.disk.send(DiskRequest::Remove { state_dir })),
             Effect::Flush => drop(self.disk.send(DiskRequest::Flush)),
             Effect::AnswerSnapshot { to, transfer, index, installed, reason } => {
                 self.send(to, Lane::Control, PeerBody::SnapshotAnswer(SnapshotAnswer { transfer, index, installed, reason }));

@@ -9,10 +9,11 @@ use node::{MemberView, NodeView};
 use super::json::{self, Object};
 use super::task::levels;
 use super::{Result, meta};
+use crate::transfers::{Direction, TransferView, Transfers};
 
 /// The view as one JSON object: the fields of `/cluster/status`, with `nodes` as in `/cluster/nodes`, and
 /// this node's own counts. Whatever is unknown is null. `version` is this release's.
-pub fn status(rows: &dyn StateRead, view: &NodeView, version: &str) -> Result<Vec<u8>> {
+pub fn status(rows: &dyn StateRead, view: &NodeView, transfers: &Transfers, version: &str) -> Result<Vec<u8>> {
     let meta = meta(rows)?;
     let mut out = Vec::with_capacity(2048);
     let mut object = Object::new(&mut out);
@@ -39,6 +40,8 @@ pub fn status(rows: &dyn StateRead, view: &NodeView, version: &str) -> Result<Ve
     object.text("observed_by", &view.node_id);
     object.time("observed_at", view.wall_us);
     own_fields(&mut object, view);
+    snapshot(&mut object, "snapshot", "to", view, transfers.view(Direction::Out));
+    snapshot(&mut object, "snapshot_in", "from", view, transfers.view(Direction::In));
     let mut tasks = Object::new(object.value("tasks"));
     for (status, count) in Status::ALL.iter().zip(&meta.tasks_by_status) {
         tasks.number(status.name(), *count);
@@ -76,6 +79,23 @@ fn own_fields(object: &mut Object<'_>, view: &NodeView) {
     object.number("proposals_pending", view.proposals_pending as u64);
     object.number("elections", view.elections);
     object.number("leader_changes", view.leader_changes);
+}
+
+/// A snapshot on its way; null without one. The other node's id is null until it is a member here.
+fn snapshot(object: &mut Object<'_>, name: &str, peer: &str, view: &NodeView, transfer: Option<TransferView>) {
+    let Some(transfer) = transfer else { return object.null(name) };
+    let mut shown = Object::new(object.value(name));
+    match view.members.iter().find(|m| m.raft_id == transfer.peer) {
+        None => shown.null(peer),
+        Some(member) => shown.text(peer, &member.node_id),
+    }
+    shown.number("index", transfer.index);
+    let done = if peer == "to" { "bytes_sent" } else { "bytes_received" };
+    shown.number(done, transfer.bytes_done);
+    shown.number("bytes_total", transfer.bytes_total);
+    shown.number("rate", transfer.rate);
+    shown.text("phase", transfer.phase);
+    shown.end();
 }
 
 /// What the agents of one node add up to.
@@ -166,10 +186,19 @@ mod tests {
         let member =
             MemberView { node_id: "n".into(), load_bp: Some([100, 2_500, 7]), clock_skew_us: Some(-4), ..MemberView::default() };
         let view = NodeView { members: vec![member], ..NodeView::default() };
-        let object = parsed(&status(&rows, &view, "0.1.0").expect("status"));
+        let transfers = Transfers::default();
+        transfers.begin(Direction::In, 0, 9, 100, "receiving");
+        transfers.moved(Direction::In, 40);
+        let object = parsed(&status(&rows, &view, &transfers, "0.1.0").expect("status"));
         for field in ["cluster_id", "leader", "waiting"] {
             assert_eq!(object[field], json!(null), "{field}");
         }
+        assert_eq!(object["snapshot"], json!(null));
+        let incoming = &object["snapshot_in"];
+        assert_eq!(
+            (&incoming["index"], &incoming["bytes_received"], &incoming["phase"]),
+            (&json!(9), &json!(40), &json!("receiving"))
+        );
         assert_eq!(object["quorum"], json!({"voters": 0, "healthy": 0, "has_quorum": false}));
         assert_eq!(object["state_hash"]["agrees"], json!(null));
         let node = &object["nodes"][0];

@@ -32,6 +32,8 @@ pub struct OpenReport {
     pub raised_commit: Option<(u64, u64)>,
     /// Directories that nothing named, now deleted.
     pub removed: Vec<String>,
+    /// A received snapshot whose install had not begun: it can be offered again without its files.
+    pub taken_back: Option<String>,
 }
 
 /// An open directory. Drop the stores before the directory.
@@ -77,6 +79,11 @@ impl DataDirectory {
         }
         let mut log = opened.into_log(witness);
         report.raised_commit = log.raise_commit(applied)?.map(|from| (from, applied));
+        for name in files::directories(path)? {
+            if keys::state_dir_number(&name).is_some() && name != base.state_dir && directory.take_back(&name)? {
+                report.taken_back = Some(name);
+            }
+        }
         report.removed = directory.remove_unnamed(&[base.state_dir])?;
         Ok(Opened { log, state, directory, report })
     }
@@ -116,20 +123,29 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Makes an empty directory for a snapshot that is about to be received, under a name never
-    /// used by a directory that is still here; returns name and path.
-    pub fn new_state_dir(&self) -> Result<(String, PathBuf), StoreError> {
+    /// A name never used by a state directory that is still here.
+    pub(super) fn next_state_dir(&self) -> Result<String, StoreError> {
         let names = files::directories(&self.path)?;
         let number = names.iter().filter_map(|name| keys::state_dir_number(name)).max().unwrap_or(0) + 1;
-        let name = keys::state_dir(number);
+        Ok(keys::state_dir(number))
+    }
+
+    /// Makes an empty state directory; returns name and path.
+    pub fn new_state_dir(&self) -> Result<(String, PathBuf), StoreError> {
+        let name = self.next_state_dir()?;
         let path = self.path.join(&name);
         files::make_directory(&path)?;
         Ok((name, path))
     }
 
-    /// Syncs the files of a received state directory; to be called before `LogStore::install`.
+    /// Syncs the files of a state directory; to be called before `LogStore::install`.
     pub fn sync_state_dir(&self, name: &str) -> Result<(), StoreError> {
         files::sync_tree(&self.path.join(name))
+    }
+
+    /// Opens a state directory, or a copy of one, to be read only: no file in it changes.
+    pub fn read_state(&self, path: &Path) -> Result<RocksState, StoreError> {
+        RocksState::open_read_only(path, &self.options)
     }
 
     /// Opens a state directory that was received or is named by the log's base.
@@ -147,11 +163,21 @@ impl DataDirectory {
         let mut removed = Vec::new();
         for name in files::directories(&self.path)? {
             if keys::state_dir_number(&name).is_some() && !keep.contains(&name) {
-                files::remove_directory(&self.path.join(&name))?;
+                self.remove_state_dir(&name)?;
                 removed.push(name);
             }
         }
         Ok(removed)
+    }
+
+    /// Deletes one state directory that nothing names and nobody has open.
+    pub fn remove_state_dir(&self, name: &str) -> Result<(), StoreError> {
+        files::remove_directory(&self.path.join(name))
+    }
+
+    /// Deletes one checkpoint.
+    pub fn remove_snapshot(&self, index: u64) -> Result<(), StoreError> {
+        files::remove_directory(&self.snapshot_path(index))
     }
 
     /// Deletes the checkpoints whose index is not in `keep`, finished or not.

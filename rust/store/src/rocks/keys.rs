@@ -6,6 +6,8 @@ pub const LOG_DIR: &str = "log";
 pub const STATE_PREFIX: &str = "state-";
 /// Checkpoints to send or keep, one directory each.
 pub const SNAPSHOTS_DIR: &str = "snapshots";
+/// A snapshot that is being received.
+pub const INCOMING_DIR: &str = "incoming";
 /// Held by the process that uses the directory; its text is that process's id.
 pub const LOCK_FILE: &str = "LOCK";
 pub const WITNESS_FILE: &str = "witness";

@@ -7,11 +7,13 @@
 //!    log/           log database: entries, hard state, base, identity
 //!    state-<n>/     state database; the log's base names the current one
 //!    snapshots/     checkpoints on their way to other nodes
+//!    incoming/      a snapshot that is being received
 //! ```
 
 mod checks;
 mod directory;
 mod files;
+mod incoming;
 mod keys;
 mod log;
 mod options;

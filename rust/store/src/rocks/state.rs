@@ -44,6 +44,23 @@ impl RocksState {
         Ok(state)
     }
 
+    /// Opens a state directory, or a copy of one, to be read only: no file in it changes. Writes and
+    /// flushes fail.
+    ///
+    /// # Errors
+    /// `Damaged` if it cannot be read, `Failed` if the disk fails.
+    pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
+        if !path.join("CURRENT").exists() {
+            return Err(StoreError::damaged(path, "the state database is not there"));
+        }
+        let cache = options.cache();
+        let families = options.state_families(&cache);
+        let db = DB::open_cf_descriptors_read_only(&options.state_database(false), path, families, false)
+            .map_err(|e| record::unreadable(path, e))?;
+        let status = Mutex::new(Status { flushed_index: 0, poisoned: None });
+        Ok(Self { db, path: path.to_owned(), status, flushing: Mutex::new(()) })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
