@@ -19,6 +19,8 @@ pub struct ConsensusConfig {
     pub committed_bytes_per_round_max: u64,
     /// Bytes of already applied entries kept in memory for followers that are a little behind.
     pub tail_bytes_max: usize,
+    /// Election timeouts are drawn from it; another one for each member and process.
+    pub seed: u64,
 }
 
 impl Default for ConsensusConfig {
@@ -32,6 +34,7 @@ impl Default for ConsensusConfig {
             uncommitted_bytes_max: 64 << 20,
             committed_bytes_per_round_max: 4 << 20,
             tail_bytes_max: 16 << 20,
+            seed: 0,
         }
     }
 }

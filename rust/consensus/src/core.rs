@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::config::{ConfigError, ConsensusConfig};
 use crate::convert::{from_raft_configuration, from_raft_entry, from_raft_hard_state, to_raft_configuration, to_raft_entry};
 use crate::tail::Tail;
+use crate::timeout::ElectionTimeout;
 
 #[derive(Debug, Error)]
 pub enum ConsensusError {
@@ -125,6 +126,7 @@ pub struct Consensus {
     fetches: Vec<(u64, GetEntriesContext)>,
     next_fetch: u64,
     configuration: ConfState,
+    timeout: ElectionTimeout,
 }
 
 impl Consensus {
@@ -140,7 +142,8 @@ impl Consensus {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raft_config = config.raft(start.raft_id, start.applied_index);
         let raw = RawNode::new(&raft_config, tail, &logger).map_err(|e| ConsensusError::Raft(e.to_string()))?;
-        Ok(Self {
+        let mut consensus = Self {
+            timeout: ElectionTimeout::new(config, start.raft_id),
             raw,
             raft_id: start.raft_id,
             tail_bytes_max: config.tail_bytes_max,
@@ -149,13 +152,16 @@ impl Consensus {
             fetches: Vec::new(),
             next_fetch: 1,
             configuration: start.configuration,
-        })
+        };
+        consensus.timeout.keep(&mut consensus.raw.raft);
+        Ok(consensus)
     }
 
     // ---- inputs ----------------------------------------------------------------------------
 
     pub fn tick(&mut self) {
         self.raw.tick();
+        self.timeout.keep(&mut self.raw.raft);
     }
 
     /// Takes a peer's message. Messages of unknown peers are dropped as Raft prescribes.
@@ -164,7 +170,9 @@ impl Consensus {
         if message.to != self.raft_id {
             return Ok(());
         }
-        match self.raw.step(message) {
+        let stepped = self.raw.step(message);
+        self.timeout.keep(&mut self.raw.raft);
+        match stepped {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => Ok(()),
             Err(error) => Err(ConsensusError::Raft(error.to_string())),
         }
@@ -194,7 +202,9 @@ impl Consensus {
     }
 
     pub fn campaign(&mut self) -> Result<(), ConsensusError> {
-        self.raw.campaign().map_err(|e| ConsensusError::Raft(e.to_string()))
+        let campaigned = self.raw.campaign().map_err(|e| ConsensusError::Raft(e.to_string()));
+        self.timeout.keep(&mut self.raw.raft);
+        campaigned
     }
 
     /// Everything up to round `number` is durable.

@@ -16,6 +16,7 @@ mod convert;
 mod core;
 mod observe;
 mod tail;
+mod timeout;
 
 pub use config::{ConfigError, ConsensusConfig};
 pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, snapshot_index};

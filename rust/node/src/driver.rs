@@ -90,7 +90,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(config: Config, start: Start) -> Result<Self, ConsensusError> {
+    pub fn new(mut config: Config, start: Start) -> Result<Self, ConsensusError> {
+        config.consensus.seed = config.incarnation;
         let mut driver = Self {
             sessions: Sessions::new(config.incarnation),
             reads: Reads::new(config.incarnation),
@@ -584,6 +585,11 @@ impl Driver {
 
     pub(crate) fn halt(&mut self, reason: String) {
         self.effects.push(Effect::Halt { reason });
+    }
+
+    /// The consensus below: term, role, indexes, configuration. `None` without a cluster.
+    pub fn consensus(&self) -> Option<&Consensus> {
+        self.consensus.as_ref()
     }
 
     pub fn is_leader(&self) -> bool {

@@ -143,6 +143,8 @@ impl World {
             }
             // Every member is dialled here, and nobody is removed for good.
             Effect::DialPeers(_) | Effect::RefusePeer { .. } => {}
+            // The next start deletes what nothing names.
+            Effect::DropSnapshot { .. } => {}
             Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}
         }
         Ok(())

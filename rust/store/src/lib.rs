@@ -7,11 +7,12 @@
 //! * nothing damaged is deleted or repaired: [`StoreError::Damaged`] says what it is and what to do.
 //!
 //! Two implementations pass one conformance suite (`tests/conformance.rs`): [`memory`] for tests
-//! and the simulator, [`rocks`] for everything else.
+//! and the simulator, `rocks` (feature `rocks`, on by default) for everything else.
 
 mod error;
 mod log;
 pub mod memory;
+#[cfg(feature = "rocks")]
 pub mod rocks;
 mod state;
 

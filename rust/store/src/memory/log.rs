@@ -71,6 +71,12 @@ impl MemoryLog {
         }
     }
 
+    /// The log as the next process finds it when only the process ended: what the kernel had taken
+    /// is still there, and may still be lost to a power loss.
+    pub fn reopen(self) -> Self {
+        Self { behind: false, poisoned: None, fail_next_write: false, ..self }
+    }
+
     /// Makes the next write fail and poison the store.
     pub fn fail_next_write(&mut self) {
         self.fail_next_write = true;

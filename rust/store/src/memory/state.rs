@@ -137,6 +137,11 @@ impl StateStore for MemoryState {
             return Err(failure);
         }
         directories.insert(dir.to_owned(), now.rows.clone());
+        drop(directories);
+        // As RocksDB does: what is copied is flushed first, so the log may be cut up to it.
+        let meta = meta_of(&now.rows).map_err(|e| StoreError::failed("cannot copy the state", e))?;
+        now.flushed_index = meta.map_or(0, |m| m.applied_index);
+        now.flushed = now.rows.clone();
         Ok(())
     }
 
