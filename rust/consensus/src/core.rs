@@ -108,6 +108,8 @@ pub struct PeerProgress {
     /// Heard from within the last check-quorum interval.
     pub recently_active: bool,
     pub snapshotting: bool,
+    /// It takes entries as they come.
+    pub replicating: bool,
 }
 
 struct Unpersisted {
@@ -117,7 +119,7 @@ struct Unpersisted {
 }
 
 pub struct Consensus {
-    raw: RawNode<Tail>,
+    pub(crate) raw: RawNode<Tail>,
     raft_id: u64,
     tail_bytes_max: usize,
     unpersisted: VecDeque<Unpersisted>,
@@ -349,6 +351,7 @@ impl Consensus {
             {
                 self.configuration = from_raft_configuration(&configuration);
                 round.configurations.push((entry.index, self.configuration.clone()));
+                self.step_down_if_removed();
             }
             round.committed.push(from_raft_entry(entry));
         }
@@ -422,6 +425,7 @@ impl Consensus {
                 match_index: progress.matched,
                 recently_active: *id == self.raft_id || progress.recent_active,
                 snapshotting: progress.state == raft::ProgressState::Snapshot,
+                replicating: *id == self.raft_id || progress.state == raft::ProgressState::Replicate,
             })
             .collect();
         all.sort_unstable_by_key(|p| p.raft_id);

@@ -14,10 +14,12 @@
 mod config;
 mod convert;
 mod core;
+mod membership;
 mod observe;
 mod tail;
 mod timeout;
 
 pub use config::{ConfigError, ConsensusConfig};
 pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, snapshot_index};
+pub use membership::{MemberChange, has_member, is_joint};
 pub use observe::{configuration_after, snapshot_message, snapshot_position};

@@ -19,10 +19,6 @@ fn stays(row: &MemberRow) -> bool {
     row.state() != MemberState::Leaving
 }
 
-fn is_voter(row: &MemberRow) -> bool {
-    stays(row) && row.role() == MemberRole::Voter
-}
-
 impl Tx<'_> {
     /// Rows with this command's edits, in order of name.
     fn member_rows(&self) -> Vec<(String, MemberRow)> {
@@ -45,21 +41,26 @@ impl Tx<'_> {
         Ok(Outcome { replayed: true, ..Outcome::accepted(row.revision) })
     }
 
-    /// Refused where the voters without `node_id` that are alive would be no majority of them.
-    fn keep_quorum(&self, node_id: &str, alive: &[u64]) -> Step {
-        let left: Vec<_> = self.member_rows().into_iter().filter(|(id, row)| id != node_id && is_voter(row)).collect();
-        if left.is_empty() {
+    /// Refused where the voters that are left without the member, and without those that leave
+    /// already, are not alive in their majority. Who votes says the configuration as it is now.
+    fn keep_quorum(&self, node_id: &str, row: &MemberRow, alive: &[u64]) -> Step {
+        let rows = self.member_rows();
+        let leaving = rows.iter().filter(|(_, other)| !stays(other)).map(|(_, other)| other);
+        let gone: Vec<u64> = leaving.chain([row]).flat_map(|m| m.replaces.iter().chain([&m.raft_id])).copied().collect();
+        let voters = self.machine.configuration().voters;
+        let left: Vec<u64> = voters.into_iter().filter(|id| !gone.contains(id)).collect();
+        let stay = |(id, row): &(String, MemberRow)| id != node_id && stays(row) && row.role() == MemberRole::Voter;
+        if left.is_empty() || !rows.iter().any(stay) {
             return refuse(Refusal::WouldLoseQuorum, "/node_id", format!("{node_id} is the cluster's last voter"));
         }
-        let dead: Vec<&str> = left.iter().filter(|(_, row)| !alive.contains(&row.raft_id)).map(|(id, _)| id.as_str()).collect();
+        let named =
+            |id: u64| rows.iter().find(|(_, row)| row.raft_id == id).map_or(format!("{id:016x}"), |(name, _)| name.clone());
+        let dead: Vec<String> = left.iter().filter(|id| !alive.contains(id)).map(|id| named(*id)).collect();
         if left.len() - dead.len() > left.len() / 2 {
             return Ok(());
         }
-        let detail = format!(
-            "without {node_id} the cluster would have {} voters, and the leader does not hear {}",
-            left.len(),
-            dead.join(", ")
-        );
+        let (count, dead) = (left.len(), dead.join(", "));
+        let detail = format!("without {node_id} the cluster would have {count} voters, and the leader does not hear {dead}");
         refuse(Refusal::WouldLoseQuorum, "/node_id", detail)
     }
 
@@ -123,7 +124,7 @@ impl Tx<'_> {
             }
             self.keep_limit(node_id, role)?;
             if was == MemberRole::Voter {
-                self.keep_quorum(node_id, &command.alive)?;
+                self.keep_quorum(node_id, &row, &command.alive)?;
             }
             row.role = role as i32;
             row.state = MemberState::Joining as i32;
@@ -146,7 +147,7 @@ impl Tx<'_> {
             return Self::unchanged_member(&row);
         }
         if row.role() == MemberRole::Voter {
-            self.keep_quorum(node_id, &command.alive)?;
+            self.keep_quorum(node_id, &row, &command.alive)?;
         }
         // A voter whose place it was about to take keeps it.
         for (id, mut other) in self.member_rows() {

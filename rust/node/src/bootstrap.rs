@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use codec::log::{Bootstrap, BootstrapMember, ConfState, HardState};
 use codec::peer::{Hello, Lane, PeerBody};
 use codec::row::{DrainState, MemberRole, MemberState};
-use consensus::ConsensusError;
+use consensus::{ConsensusError, has_member};
 
 use crate::config::Config;
 use crate::driver::Driver;
@@ -89,7 +89,7 @@ pub fn names_this_node(bootstrap: &Bootstrap, node_id: &str, raft_id: u64) -> bo
 
 impl Driver {
     pub(crate) fn peer_up(&mut self, hello: Hello) {
-        if self.observer_up(&hello) {
+        if !self.meet(&hello) || self.observer_up(&hello) {
             return;
         }
         self.peers.up(&hello);
@@ -105,8 +105,9 @@ impl Driver {
         if hello.cluster_id == 0
             && let Some(bootstrap) = &self.identity.bootstrap
             && bootstrap.members.iter().any(|m| m.raft_id == raft_id)
+            && self.consensus.as_ref().is_some_and(|c| has_member(c.configuration(), raft_id))
         {
-            // It was named by the first configuration and missed it: it has never voted.
+            // It was named by the first configuration, and still is by this one, and missed it: it has never voted.
             self.effects.push(Effect::Send { to: raft_id, lane: Lane::Control, body: PeerBody::Bootstrap(bootstrap.clone()) });
         }
         if self.consensus.as_ref().is_some_and(|c| c.leader() == raft_id) {

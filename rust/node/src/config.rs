@@ -43,6 +43,8 @@ pub struct Config {
     /// Bytes of log kept for the same; four times as many while a snapshot is on its way. A start reads
     /// all of them into memory.
     pub keep_bytes: u64,
+    /// A voter that is silent for this long gives its place to a learner that is caught up; 0: never.
+    pub replace_dead_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,6 +79,7 @@ impl Config {
             flush_dirty_ms: 30_000,
             keep_entries: 10_000,
             keep_bytes: 128 << 20,
+            replace_dead_ms: 60_000,
         }
     }
 
@@ -111,6 +114,9 @@ impl Config {
         }
         if self.heartbeat_ms * 3 > self.self_fence_ms {
             return fail("heartbeat_ms", format!("must fit three times into the self-fence of {} ms", self.self_fence_ms));
+        }
+        if self.replace_dead_ms != 0 && self.replace_dead_ms < 4 * election_ms {
+            return fail("replace_dead_ms", format!("must be 0, or at least four elections ({} ms)", 4 * election_ms));
         }
         if self.entry_commands_max == 0 || self.entry_bytes_max < 64 << 10 {
             return fail("entry_bytes_max", "an entry must hold one command and 64 KiB".into());

@@ -20,6 +20,7 @@ use crate::event::{AppliedReport, ApplyInput, Event, InstalledReport, Micros, To
 use crate::housekeeping::Housekeeping;
 use crate::leader::Leader;
 use crate::leases::Leases;
+use crate::membership::Membership;
 use crate::observers::{OWN_TOKENS, Observers, is_tail_fetch};
 use crate::peers::Peers;
 use crate::reads::{Reader, Reads};
@@ -61,6 +62,7 @@ pub struct Driver {
     pub(crate) reads: Reads,
     pub(crate) leases: Leases,
     pub(crate) leader: Leader,
+    pub(crate) membership: Membership,
     pub(crate) clock: ClusterClock,
     pub(crate) keeping: Housekeeping,
     pub(crate) now_us: Micros,
@@ -104,6 +106,7 @@ impl Driver {
             session_asked_us: None,
             leases: Leases::default(),
             leader: Leader::default(),
+            membership: Membership::default(),
             clock: ClusterClock::default(),
             now_us: start.now_us,
             wall_us: start.wall_us,
@@ -187,6 +190,7 @@ impl Driver {
             Event::PeerUp { hello } => self.peer_up(hello),
             Event::PeerDown { raft_id } => {
                 self.gathering.peer_down(raft_id);
+                self.membership.gone(raft_id);
                 self.peers.down(raft_id);
                 self.observer_down(raft_id);
                 if let Some(consensus) = &mut self.consensus {
@@ -248,7 +252,7 @@ impl Driver {
                 self.snapshot_tokens.push(token);
                 self.make_snapshot();
             }
-            Event::AwaitMember { .. } => {}
+            Event::AwaitMember { token, node_id, deadline_us } => self.await_member(token, node_id, deadline_us),
             Event::Stop => self.stop(),
         }
     }
@@ -288,6 +292,7 @@ impl Driver {
         }
         self.expire_beats();
         self.check_transfers();
+        self.tick_membership();
         if self.stopping.is_some_and(|at| now_us >= at) {
             self.stopping = None;
             self.effects.push(Effect::StopReady);
@@ -304,6 +309,12 @@ impl Driver {
     }
 
     fn received(&mut self, from: u64, body: PeerBody) {
+        if self.is_refused(from) {
+            return;
+        }
+        if matches!(body, PeerBody::Raft(_) | PeerBody::NodeReport(_)) {
+            self.refuse_unknown(from);
+        }
         self.peers.heard(from, self.now_us, self.wall_us);
         match body {
             PeerBody::Raft(message) => self.step_raft(&message),
@@ -342,7 +353,7 @@ impl Driver {
             | PeerBody::ObserverRegister(_)
             | PeerBody::ObserverReports(_) => self.observer_message(from, body),
             PeerBody::StateHash(_) | PeerBody::VerifyRequest(_) | PeerBody::VerifyResult(_) | PeerBody::Acknowledged(_) => {}
-            PeerBody::Welcome(_) => {}
+            PeerBody::Welcome(welcome) => self.welcome(welcome),
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
             PeerBody::Hello(_)
             | PeerBody::SnapshotOffer(_)
@@ -409,7 +420,7 @@ impl Driver {
             self.alerts.insert(format!("this node's state differs from the leader's at index {index}"));
         }
         if let Some(members) = report.members {
-            self.peers.set_members(members);
+            self.members_changed(members);
             self.observers_members_changed();
         }
         if report.session_opened {
@@ -424,6 +435,7 @@ impl Driver {
             }
         }
         self.complete_reads();
+        self.answer_awaiting(false);
         self.leader.applied(report.due, report.retention, report.looked, report.next_due_cluster_us, report.next_due_wall_us);
         self.answer_waiting_beats();
     }
@@ -520,6 +532,7 @@ impl Driver {
         self.leases.stop_leading();
         self.keeping.stop_sending();
         self.leader = Leader::default();
+        self.membership.stop_leading();
         self.incoming_commands.retain(|c| c.session == 0 || leader == self.identity.raft_id);
         let is_self = leader == self.identity.raft_id;
         // The policy starts later, once the own term's first entry is applied.

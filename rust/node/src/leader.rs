@@ -8,6 +8,7 @@ use crate::driver::Driver;
 use crate::effect::Effect;
 use crate::event::{ApplyInput, Micros};
 use crate::leases::Standing;
+use crate::membership;
 use crate::reads::Reader;
 
 /// Look for due timers at least this often while tasks are live (it costs one look at a tree).
@@ -68,6 +69,17 @@ impl Leader {
     }
 }
 
+impl Leader {
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// A command on members waits to be packed.
+    pub fn has_own_member_command(&self) -> bool {
+        self.commands.iter().any(membership::is_own_command)
+    }
+}
+
 impl Driver {
     /// The policy's decision; one of another term is dropped, as apply would refuse it.
     pub(crate) fn assign(&mut self, term: u64, items: Vec<Assignment>) {
@@ -93,6 +105,7 @@ impl Driver {
         }
         self.answer_waiting_beats();
         self.look_for_due();
+        self.lead_membership();
     }
 
     /// Leadership counts once an entry of the own term is applied: then leases start.
@@ -135,8 +148,11 @@ impl Driver {
         let Some(term) = self.consensus.as_ref().map(consensus::Consensus::term) else { return };
         let own = std::mem::take(&mut self.leader.commands);
         let due = own.iter().any(|b| matches!(b, Body::Expire(_) | Body::Retention(_)));
+        let on_members = own.iter().any(membership::is_own_command);
         let own = own.into_iter().map(|body| Command { term, body: Some(body), ..Command::default() });
         let mut commands: Vec<Command> = std::mem::take(&mut self.incoming_commands);
+        let alive = self.peers.alive(self.identity.raft_id, self.now_us);
+        commands.iter_mut().filter_map(|c| c.body.as_mut()).for_each(|body| membership::note_alive(body, &alive));
         commands.extend(own);
         let mut rest = commands.into_iter().peekable();
         while rest.peek().is_some() {
@@ -161,6 +177,9 @@ impl Driver {
         }
         if due && let Some(consensus) = &self.consensus {
             self.leader.due_index = consensus.last_index();
+        }
+        if on_members && let Some(consensus) = &self.consensus {
+            self.membership.asked(consensus.last_index());
         }
     }
 

@@ -43,11 +43,11 @@ impl Peers {
     }
 
     pub fn node_id(&self, raft_id: u64) -> Option<&str> {
-        self.members.iter().find(|m| m.raft_id == raft_id).map(|m| m.node_id.as_str())
+        self.members.iter().find(|m| m.raft_id == raft_id && raft_id != 0).map(|m| m.node_id.as_str())
     }
 
     pub fn raft_id(&self, node_id: &str) -> Option<u64> {
-        self.members.iter().find(|m| m.node_id == node_id).map(|m| m.raft_id)
+        self.members.iter().find(|m| m.node_id == node_id && m.raft_id != 0).map(|m| m.raft_id)
     }
 
     /// Members with a log beside `own`: observers are told and tell through their tree.
@@ -71,6 +71,20 @@ impl Peers {
     pub fn hash_at(&self, index: u64) -> Option<[u8; 16]> {
         let at = self.hashes.binary_search_by_key(&index, |(index, _)| *index).ok()?;
         self.hashes.get(at).map(|(_, hash)| *hash)
+    }
+
+    pub fn is_up(&self, raft_id: u64) -> bool {
+        self.peers.get(&raft_id).is_some_and(|p| p.up)
+    }
+
+    pub fn heard_at_us(&self, raft_id: u64) -> Option<Micros> {
+        self.peers.get(&raft_id)?.heard_us
+    }
+
+    /// Raft ids heard lately, with this node's.
+    pub fn alive(&self, own: u64, now_us: Micros) -> Vec<u64> {
+        let fresh = self.peers.iter().filter(|(_, p)| p.heard_us.is_some_and(|at| now_us < at + SUSPECT_US));
+        std::iter::once(own).chain(fresh.map(|(id, _)| *id).filter(|id| *id != own)).collect()
     }
 
     pub fn up(&mut self, hello: &Hello) {

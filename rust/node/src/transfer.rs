@@ -33,10 +33,16 @@ impl Driver {
     }
 
     pub(crate) fn most_caught_up(&self) -> Option<u64> {
+        self.most_caught_up_of(|_| true)
+    }
+
+    /// The voter to hand leadership to, among those that `fits`.
+    pub(crate) fn most_caught_up_of(&self, fits: impl Fn(&u64) -> bool) -> Option<u64> {
         let consensus = self.consensus.as_ref()?;
         let voters = &consensus.configuration().voters;
         let mut progress = consensus.progress();
         progress.retain(|p| p.raft_id != self.identity.raft_id && p.recently_active && voters.contains(&p.raft_id));
+        progress.retain(|p| fits(&p.raft_id));
         progress.into_iter().max_by_key(|p| p.match_index).map(|p| p.raft_id)
     }
 

@@ -1,6 +1,8 @@
 //! A cluster of real drivers in one thread: memory for a disk, a queue for a network.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod links;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use codec::Outcome;
@@ -58,6 +60,10 @@ pub struct Cluster {
     pub cut: BTreeSet<(u64, u64)>,
     /// Hosts whose apply side stands still.
     pub applying_slowly: BTreeSet<u64>,
+    /// Where set, only links that were dialed carry messages; else everybody hears everybody.
+    pub links: Option<links::Links>,
+    /// What waiting callers were told, by (node, token).
+    pub told: BTreeMap<(u64, Token), (bool, String)>,
     to_apply: Vec<(u64, ApplyInput)>,
     wire: VecDeque<(u64, u64, PeerBody)>,
     /// What observers dial, and the streams of theirs that are up: (observer, to).
@@ -71,6 +77,7 @@ const WALL_US: u64 = 1_700_000_000_000_000;
 pub fn config(raft_id: u64, names: &[u64], incarnation: u64) -> Config {
     let mut config = Config::new(format!("n{raft_id}"), incarnation);
     config.keep_entries = 20;
+    config.address = format!("n{raft_id}:1");
     config.expected_nodes = names.iter().map(|id| (format!("n{id}"), format!("n{id}:1"))).collect();
     config
 }
@@ -83,6 +90,8 @@ impl Cluster {
             down: BTreeSet::new(),
             cut: BTreeSet::new(),
             applying_slowly: BTreeSet::new(),
+            links: None,
+            told: BTreeMap::new(),
             to_apply: Vec::new(),
             wire: VecDeque::new(),
             dialed: BTreeMap::new(),
@@ -271,13 +280,12 @@ impl Cluster {
                 self.dialed.insert(at, ids);
             }
             Effect::SaveIdentity(identity) => host.identity = identity,
-            Effect::DialPeers(_)
-            | Effect::RefusePeer { .. }
-            | Effect::LeaderChanged { .. }
-            | Effect::AgentLoads(_)
-            | Effect::CompleteTask { .. }
-            | Effect::DropSnapshot { .. }
-            | Effect::StopReady => {}
+            Effect::CompleteTask { token, done, detail } => drop(self.told.insert((at, token), (done, detail))),
+            Effect::DialPeers(peers) => self.links.iter_mut().for_each(|links| links.dial(at, peers.clone())),
+            Effect::RefusePeer { raft_id } => {
+                self.links.iter_mut().for_each(|links| links.refused.entry(at).or_default().extend([raft_id]));
+            }
+            Effect::LeaderChanged { .. } | Effect::AgentLoads(_) | Effect::DropSnapshot { .. } | Effect::StopReady => {}
         }
     }
 
@@ -286,7 +294,8 @@ impl Cluster {
         for _ in 0..100_000 {
             let Some((from, to, body)) = self.wire.pop_front() else { return };
             let lost = self.down.contains(&from) || self.down.contains(&to) || self.cut.contains(&(from, to));
-            if !lost {
+            let linked = self.links.as_ref().is_none_or(|links| links.carries(from, to));
+            if !lost && linked {
                 self.step(to, Event::Received { from, body });
             }
         }
@@ -296,7 +305,9 @@ impl Cluster {
     pub fn tick(&mut self) {
         self.now_us += 10_000;
         self.link_observers();
-        let ids: Vec<u64> = self.hosts.keys().copied().filter(|id| !self.down.contains(id)).collect();
+        self.connect();
+        let runs = |h: &&Host| !self.down.contains(&h.raft_id) && h.halted.is_none();
+        let ids: Vec<u64> = self.hosts.values().filter(runs).map(|h| h.raft_id).collect();
         for id in ids {
             self.step(id, Event::Tick { now_us: self.now_us, wall_us: WALL_US + self.now_us });
             self.settle();
@@ -311,11 +322,45 @@ impl Cluster {
             }
             self.tick();
         }
-        panic!("{what}: not within {seconds} s");
+        panic!("{what}: not within {seconds} s\n{}", self.state());
+    }
+
+    /// Where everybody stands, for a failed test.
+    fn state(&self) -> String {
+        let mut out = String::new();
+        for host in self.hosts.values() {
+            let view = host.driver.view();
+            let machine = host.apply.as_ref().map(ApplyDriver::machine);
+            let members: Vec<_> = machine
+                .iter()
+                .flat_map(|m| m.members())
+                .map(|(n, r)| format!("{n}={}:{}:{}", r.raft_id, r.state().name(), r.role().name()))
+                .collect();
+            out += &format!(
+                "{} down={} halted={:?} role={} term={} leader={:?} last={} commit={} applied={} hash={:x?} {:?} {}\n",
+                host.raft_id,
+                self.down.contains(&host.raft_id),
+                host.halted,
+                view.role,
+                view.term,
+                view.leader,
+                view.last_index,
+                view.commit_index,
+                view.applied_index,
+                &view.hash[..2],
+                machine.map(|m| m.configuration()),
+                members.join(" "),
+            );
+        }
+        out
     }
 
     pub fn leader(&self) -> Option<u64> {
-        self.hosts.values().filter(|h| !self.down.contains(&h.raft_id)).find(|h| h.driver.is_leader()).map(|h| h.raft_id)
+        self.hosts
+            .values()
+            .filter(|h| !self.down.contains(&h.raft_id) && h.halted.is_none())
+            .find(|h| h.driver.is_leader())
+            .map(|h| h.raft_id)
     }
 
     pub fn elect(&mut self) -> u64 {
@@ -343,8 +388,16 @@ impl Cluster {
         let names: Vec<u64> = self.hosts.keys().copied().collect();
         let before = self.hosts.remove(&raft_id).expect("a host");
         let identity = before.identity.clone();
-        self.start(raft_id, config(raft_id, &names, self.now_us + raft_id), identity, Some(before));
+        let mut config = config(raft_id, &names, self.now_us + raft_id);
+        if let Some(links) = &mut self.links {
+            links.up.retain(|(from, _), _| *from != raft_id);
+            links.refused.remove(&raft_id);
+            config = Config { incarnation: config.incarnation, ..links.configs[&raft_id].clone() };
+        }
+        self.start(raft_id, config, identity, Some(before));
         self.down.remove(&raft_id);
-        self.connect_all();
+        if self.links.is_none() {
+            self.connect_all();
+        }
     }
 }

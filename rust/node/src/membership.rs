@@ -1,0 +1,445 @@
+//! Membership: who is met, admitted, welcomed, promoted, replaced, removed and refused.
+//!
+//! Three things move together (docs/architecture.md, "Membership"): member rows, changed by commands;
+//! Raft's configuration, changed by entries of its own; and identities, drawn with each directory.
+//! The leader compares them and takes one step at a time, each of which any later leader would take
+//! from the same rows and the same configuration. What always holds:
+//! * nothing is proposed before the leader's own term's first entry is applied, nor while a change
+//!   or a command of this controller is under way;
+//! * only a directory that belongs to no cluster is admitted, under the raft id that it drew;
+//! * a raft id that was in the rows and is no more is refused for good.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use codec::command::{AdmitMember, Body, SettleMember, SwapVoter};
+use codec::log::{Bootstrap, BootstrapMember, Identity};
+use codec::peer::{Hello, Lane, PeerBody, Welcome};
+use codec::row::{MemberRole, MemberState};
+use consensus::{Consensus, PeerProgress, has_member};
+
+use crate::driver::Driver;
+use crate::effect::Effect;
+use crate::event::{Member, Micros, Token};
+use crate::plan::{Known, NextStep, is_settled, next_step};
+
+/// A member that joins is told of the cluster this often, until it has its role.
+const WELCOME_US: Micros = 500_000;
+/// Leadership is offered again after this time: an election's worth.
+const HAND_OVER_US: Micros = 1_000_000;
+/// Without a leader for this long, a node also dials those that only its settings name.
+const LOST_US: Micros = 2_000_000;
+/// Raft ids that are told to stop when they come back; the newest are remembered.
+const REFUSED_MAX: usize = 1_024;
+/// Directories without a cluster that are connected.
+const STRANGERS_MAX: usize = 1_024;
+
+/// How far a learner is behind (Raft thesis §4.2.1): rounds of catching up, each with what stood in
+/// the log when it began. It keeps up when a round takes no longer than an election timeout.
+struct Catching {
+    target: u64,
+    since_us: Micros,
+    caught_up: bool,
+}
+
+struct Waiter {
+    token: Token,
+    node_id: String,
+    deadline_us: Micros,
+}
+
+#[derive(Default)]
+pub struct Membership {
+    /// Directories that belong to no cluster and are connected, by name.
+    strangers: BTreeMap<String, Stranger>,
+    waiters: Vec<Waiter>,
+    refused: VecDeque<u64>,
+    dialed: Vec<(String, String)>,
+    /// Members as the leader that admitted this node said, until its own rows name it.
+    welcomed: Vec<(String, String)>,
+    leaderless_since_us: Option<Micros>,
+    /// From here on: of one leadership.
+    since_us: Option<Micros>,
+    catching: BTreeMap<u64, Catching>,
+    /// The own commands proposed last stand at or below this index.
+    asked_index: u64,
+    welcome_at_us: Micros,
+    hand_over_at_us: Micros,
+}
+
+struct Stranger {
+    raft_id: u64,
+    /// Raft ids of its own whose directories are gone.
+    retired: Vec<u64>,
+}
+
+impl Membership {
+    /// Leadership moved.
+    pub fn stop_leading(&mut self) {
+        (self.since_us, self.asked_index, self.welcome_at_us, self.hand_over_at_us) = (None, 0, 0, 0);
+        self.catching.clear();
+    }
+
+    /// The leader has put its own commands on members into the log.
+    pub fn asked(&mut self, last_index: u64) {
+        self.asked_index = last_index;
+    }
+
+    fn met(&mut self, hello: &Hello) {
+        if hello.cluster_id == 0 && (self.strangers.len() < STRANGERS_MAX || self.strangers.contains_key(&hello.node_id)) {
+            let stranger = Stranger { raft_id: hello.raft_id, retired: hello.retired.clone() };
+            self.strangers.insert(hello.node_id.clone(), stranger);
+        } else {
+            self.gone(hello.raft_id);
+        }
+    }
+
+    pub fn gone(&mut self, raft_id: u64) {
+        self.strangers.retain(|_, s| s.raft_id != raft_id);
+    }
+
+    fn catch_up(&mut self, learners: &[PeerProgress], last_index: u64, now_us: Micros, round_us: Micros) {
+        self.catching.retain(|id, _| learners.iter().any(|p| p.raft_id == *id));
+        for learner in learners {
+            let begun = Catching { target: last_index, since_us: now_us, caught_up: false };
+            let catching = self.catching.entry(learner.raft_id).or_insert(begun);
+            let took_us = now_us.saturating_sub(catching.since_us);
+            if !learner.replicating {
+                *catching = Catching { target: last_index, since_us: now_us, caught_up: false };
+            } else if learner.match_index >= catching.target {
+                *catching = Catching { target: last_index, since_us: now_us, caught_up: took_us <= round_us };
+            } else if took_us > round_us {
+                catching.caught_up = false;
+            }
+        }
+    }
+}
+
+/// Whether the leader alone proposes it, and one at a time.
+pub fn is_own_command(body: &Body) -> bool {
+    matches!(body, Body::AdmitMember(_) | Body::SettleMember(_) | Body::SwapVoter(_))
+}
+
+/// Fills in who is alive, which the leader knows where it packs the command.
+pub fn note_alive(body: &mut Body, alive: &[u64]) {
+    let noted = match body {
+        Body::AddMember(c) => &mut c.alive,
+        Body::RemoveMember(c) => &mut c.alive,
+        Body::ReplaceMember(c) => &mut c.alive,
+        _ => return,
+    };
+    *noted = alive.to_vec();
+}
+
+fn ids(members: &[Member]) -> BTreeSet<u64> {
+    members.iter().flat_map(|m| std::iter::once(m.raft_id).chain(m.replaces.iter().copied())).filter(|id| *id != 0).collect()
+}
+
+impl Driver {
+    // ---- whom this node knows, dials and refuses --------------------------------------------
+
+    /// A stream to a peer is up. False: there is nothing more to do with it.
+    pub(crate) fn meet(&mut self, hello: &Hello) -> bool {
+        if hello.you_were_removed {
+            let own = [0, hello.cluster_id].contains(&self.identity.cluster_id) && hello.cluster_id != 0;
+            if own {
+                self.removed();
+            }
+            return false;
+        }
+        self.membership.met(hello);
+        // An observer may know the cluster before it is registered.
+        if hello.cluster_id != 0 && hello.cluster_id == self.identity.cluster_id && !hello.duplex {
+            self.refuse_unknown(hello.raft_id);
+        }
+        true
+    }
+
+    pub(crate) fn removed(&mut self) {
+        let Identity { raft_id, cluster_id, .. } = self.identity;
+        let reason = format!(
+            "this node (raft id {raft_id:016x}) was removed from cluster {cluster_id:016x}. Its directory is of no more use to the \
+             cluster and was left as it is; to take part again, start with an empty directory and run `taskquorum cluster add {}`",
+            self.config.node_id
+        );
+        self.effects.push(Effect::Removed { reason });
+    }
+
+    /// A member of the cluster that an established leader has no row for was removed: nothing but
+    /// rows that it has applied ever admitted one.
+    pub(crate) fn refuse_unknown(&mut self, raft_id: u64) {
+        let Some(consensus) = &self.consensus else { return };
+        let known = ids(self.peers.members()).contains(&raft_id) || has_member(consensus.configuration(), raft_id);
+        if !known && self.leader.is_established() && self.is_leader() {
+            self.refuse_peer(raft_id);
+        }
+    }
+
+    fn refuse_peer(&mut self, raft_id: u64) {
+        if self.membership.refused.contains(&raft_id) {
+            return;
+        }
+        if self.membership.refused.len() == REFUSED_MAX {
+            self.membership.refused.pop_front();
+        }
+        self.membership.refused.push_back(raft_id);
+        self.effects.push(Effect::RefusePeer { raft_id });
+    }
+
+    pub(crate) fn is_refused(&self, raft_id: u64) -> bool {
+        self.membership.refused.contains(&raft_id)
+    }
+
+    /// The rows have changed, as applied here.
+    pub(crate) fn members_changed(&mut self, members: Vec<Member>) {
+        let (before, now) = (ids(self.peers.members()), ids(&members));
+        self.peers.set_members(members);
+        self.membership.welcome_at_us = 0;
+        for id in before.difference(&now) {
+            if *id == self.identity.raft_id {
+                self.removed();
+            } else {
+                self.refuse_peer(*id);
+            }
+        }
+        self.dial();
+    }
+
+    /// Dials the members. What only the settings or a welcome name is dialed as long as this node is
+    /// no settled member, or knows no leader for a while: the rows it has may be old.
+    pub(crate) fn dial(&mut self) {
+        if self.consensus.is_none() {
+            return;
+        }
+        let own = self.config.node_id.as_str();
+        let members = self.peers.members();
+        let rows = members.iter().filter(|m| m.role != MemberRole::Observer || m.raft_id == 0);
+        let mut dialed: Vec<_> = rows.map(|m| (m.node_id.clone(), m.address.clone())).collect();
+        let settled = members.iter().any(|m| m.raft_id == self.identity.raft_id && m.state != MemberState::Joining);
+        let lost = self.membership.leaderless_since_us.is_some_and(|since| self.now_us >= since + LOST_US);
+        if !settled || lost {
+            // The leader's word is newer than rows that do not name this node yet.
+            for (node_id, address) in &self.membership.welcomed {
+                match dialed.iter_mut().find(|(n, _)| n == node_id) {
+                    Some(known) if !settled => known.1 = address.clone(),
+                    Some(_) => {}
+                    None => dialed.push((node_id.clone(), address.clone())),
+                }
+            }
+            for (node_id, address) in &self.config.expected_nodes {
+                if !dialed.iter().any(|(n, _)| n == node_id) {
+                    dialed.push((node_id.clone(), address.clone()));
+                }
+            }
+        }
+        dialed.retain(|(node_id, address)| node_id != own && !address.is_empty());
+        dialed.sort();
+        if dialed != self.membership.dialed {
+            self.membership.dialed = dialed.clone();
+            self.effects.push(Effect::DialPeers(dialed));
+        }
+    }
+
+    /// Everybody's part of a tick.
+    pub(crate) fn tick_membership(&mut self) {
+        let leader = self.consensus.as_ref().map_or(0, Consensus::leader);
+        match (leader, self.membership.leaderless_since_us) {
+            (0, None) => self.membership.leaderless_since_us = Some(self.now_us),
+            (0, Some(_)) => self.dial(),
+            (_, None) => {}
+            (_, Some(_)) => {
+                self.membership.leaderless_since_us = None;
+                self.dial();
+            }
+        }
+        self.answer_awaiting(true);
+    }
+
+    /// The cluster has taken this node in.
+    pub(crate) fn welcome(&mut self, welcome: Welcome) {
+        let Welcome { raft_id, bootstrap, members } = welcome;
+        let Some(bootstrap) = bootstrap.filter(|b| raft_id == self.identity.raft_id && b.cluster_id != 0) else { return };
+        if self.identity.cluster_id == 0 {
+            if let Err(error) = self.enter_cluster(bootstrap) {
+                return self.halt(format!("the cluster's first configuration cannot be used: {error}"));
+            }
+        } else if self.identity.cluster_id != bootstrap.cluster_id {
+            return;
+        }
+        self.membership.welcomed = members.into_iter().map(|m| (m.node_id, m.address)).collect();
+        self.dial();
+    }
+
+    // ---- callers that wait -------------------------------------------------------------------
+
+    pub(crate) fn await_member(&mut self, token: Token, node_id: String, deadline_us: Micros) {
+        self.membership.waiters.push(Waiter { token, node_id, deadline_us });
+        self.answer_awaiting(false);
+    }
+
+    /// Answers those whose member is settled or gone, and those whose deadline has passed.
+    pub(crate) fn answer_awaiting(&mut self, expire: bool) {
+        if self.membership.waiters.is_empty() {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.membership.waiters) {
+            let row = self.peers.members().iter().find(|m| m.node_id == waiter.node_id);
+            let (done, detail) = match row {
+                None => (true, "removed".to_owned()),
+                Some(row) => (row.state == MemberState::Active, self.progress_of(row)),
+            };
+            if done || (expire && self.now_us >= waiter.deadline_us) {
+                self.effects.push(Effect::CompleteTask { token: waiter.token, done, detail });
+            } else {
+                self.membership.waiters.push(waiter);
+            }
+        }
+    }
+
+    /// How far a member has come, for people.
+    pub(crate) fn progress_of(&self, member: &Member) -> String {
+        let configuration = self.consensus.as_ref().map(|c| c.configuration().clone()).unwrap_or_default();
+        let (name, role) = (member.role.name(), member.state);
+        match role {
+            MemberState::Active => name.to_owned(),
+            MemberState::Leaving => "waits to be let go by the configuration".to_owned(),
+            MemberState::Replacing => format!("waits for an empty directory of this name at {}", member.address),
+            MemberState::Joining if member.raft_id == 0 => format!("waits for the node to answer at {}", member.address),
+            MemberState::Joining if !has_member(&configuration, member.raft_id) => "waits to enter the configuration".to_owned(),
+            MemberState::Joining if configuration.learners.contains(&member.raft_id) => format!("catches up to be a {name}"),
+            MemberState::Joining => format!("becomes a {name}"),
+        }
+    }
+
+    // ---- the leader's controller -------------------------------------------------------------
+
+    /// One step, if one is due. Called with every tick of an established leader.
+    pub(crate) fn lead_membership(&mut self) {
+        let since_us = *self.membership.since_us.get_or_insert(self.now_us);
+        self.welcome_members();
+        let Some(consensus) = &self.consensus else { return };
+        let learners = &consensus.configuration().learners;
+        let progress: Vec<_> = consensus.progress().into_iter().filter(|p| learners.contains(&p.raft_id)).collect();
+        let round_us = self.config.consensus.election_ticks_min as u64 * self.config.tick_us;
+        self.membership.catch_up(&progress, consensus.last_index(), self.now_us, round_us);
+        let busy = self.applied_index < self.membership.asked_index || self.leader.has_own_member_command();
+        if busy {
+            return;
+        }
+        if let Some(body) = self.member_command(since_us) {
+            self.leader.push(body);
+            return;
+        }
+        self.change_configuration();
+    }
+
+    fn welcome_members(&mut self) {
+        if self.now_us < self.membership.welcome_at_us {
+            return;
+        }
+        self.membership.welcome_at_us = self.now_us + WELCOME_US;
+        let members = self.peers.members();
+        // A learner at rest may still be a directory that has not heard of its admission.
+        let stranger = |m: &Member| self.membership.strangers.get(&m.node_id).is_some_and(|s| s.raft_id == m.raft_id);
+        let waits = |m: &Member| m.state == MemberState::Joining || stranger(m);
+        let joins = |m: &&Member| waits(m) && m.raft_id != 0 && m.raft_id != self.identity.raft_id;
+        let to: Vec<u64> = members.iter().filter(joins).map(|m| m.raft_id).filter(|id| self.peers.is_up(*id)).collect();
+        if to.is_empty() {
+            return;
+        }
+        // Rows of a cluster that began with restored ones are not made from its first configuration:
+        // such a log never begins at index 1, so that its members begin with a snapshot.
+        let own = self.identity.bootstrap.clone().filter(|b| b.cluster_id == self.identity.cluster_id && b.seed.is_none());
+        let bootstrap = own.unwrap_or(Bootstrap { cluster_id: self.identity.cluster_id, ..Bootstrap::default() });
+        let as_known =
+            |m: &Member| BootstrapMember { node_id: m.node_id.clone(), raft_id: m.raft_id, address: m.address.clone() };
+        let welcome = Welcome {
+            raft_id: 0,
+            bootstrap: Some(bootstrap),
+            members: members.iter().filter(|m| m.role != MemberRole::Observer).map(as_known).collect(),
+        };
+        for raft_id in to {
+            self.send(raft_id, Lane::Control, PeerBody::Welcome(Welcome { raft_id, ..welcome.clone() }));
+        }
+    }
+
+    /// The command that the rows wait for: admit who was met, settle what is done, give a silent
+    /// voter's place to a spare.
+    fn member_command(&self, since_us: Micros) -> Option<Body> {
+        let consensus = self.consensus.as_ref()?;
+        let members = self.peers.members();
+        let known = ids(members);
+        for member in members {
+            let Some(stranger) = self.membership.strangers.get(&member.node_id) else { continue };
+            let invited = member.state == MemberState::Joining && member.raft_id == 0;
+            let retired =
+                stranger.retired.contains(&member.raft_id) && member.raft_id != 0 && member.state != MemberState::Leaving;
+            if (invited || retired || member.state == MemberState::Replacing) && !known.contains(&stranger.raft_id) {
+                let retires = if retired { member.raft_id } else { 0 };
+                let node_id = member.node_id.clone();
+                return Some(Body::AdmitMember(AdmitMember { node_id, raft_id: stranger.raft_id, retires }));
+            }
+        }
+        let waits = |m: &&Member| matches!(m.state, MemberState::Joining | MemberState::Leaving);
+        let reached = self.known();
+        // A learner is there once it has caught up; a silent one, a voter until now, is not waited for.
+        let learnt = |m: &Member| reached.caught_up.contains(&m.raft_id) || !reached.alive.contains(&m.raft_id);
+        let learns = |m: &Member| m.state == MemberState::Joining && m.role == MemberRole::Learner;
+        let settled = |m: &Member| is_settled(m, consensus.configuration()) && (!learns(m) || learnt(m));
+        if consensus.may_change()
+            && let Some(done) = members.iter().filter(waits).find(|m| settled(m))
+        {
+            let (node_id, raft_id) = (done.node_id.clone(), done.raft_id);
+            let (state, role) = (done.state as i32, done.role as i32);
+            return Some(Body::SettleMember(SettleMember { node_id, raft_id, state, role }));
+        }
+        self.spare_for_a_silent_voter(since_us)
+    }
+
+    /// Only while nothing else changes: a voter that is silent for `replace_dead_ms`, and a learner at
+    /// rest that is caught up.
+    fn spare_for_a_silent_voter(&self, since_us: Micros) -> Option<Body> {
+        let limit_us = self.config.replace_dead_ms * 1_000;
+        let members = self.peers.members();
+        if limit_us == 0 || members.iter().any(|m| m.state != MemberState::Active) {
+            return None;
+        }
+        let silent = |m: &&Member| {
+            let heard_us = self.peers.heard_at_us(m.raft_id).unwrap_or(0).max(since_us);
+            m.role == MemberRole::Voter && m.raft_id != self.identity.raft_id && self.now_us >= heard_us + limit_us
+        };
+        let known = self.known();
+        let ready = |m: &&Member| {
+            m.role == MemberRole::Learner && known.caught_up.contains(&m.raft_id) && known.alive.contains(&m.raft_id)
+        };
+        let (voter, learner) = (members.iter().find(silent)?, members.iter().find(ready)?);
+        Some(Body::SwapVoter(SwapVoter { learner: learner.node_id.clone(), voter: voter.node_id.clone() }))
+    }
+
+    fn known(&self) -> Known {
+        let caught_up = self.membership.catching.iter().filter(|(_, c)| c.caught_up).map(|(id, _)| *id).collect();
+        let alive = self.peers.alive(self.identity.raft_id, self.now_us).into_iter().collect();
+        Known { alive, caught_up }
+    }
+
+    fn change_configuration(&mut self) {
+        let known = self.known();
+        let (own, now_us) = (self.identity.raft_id, self.now_us);
+        let Some(consensus) = self.consensus.as_mut().filter(|c| c.may_change()) else { return };
+        // What is refused here is proposed again at a later tick: the step follows from the state.
+        match next_step(self.peers.members(), consensus.configuration(), &known, own) {
+            NextStep::Nothing => {}
+            NextStep::Leave => drop(consensus.leave_joint()),
+            NextStep::Change(changes) => drop(consensus.change_members(&changes)),
+            NextStep::HandOver if now_us < self.membership.hand_over_at_us => {}
+            NextStep::HandOver => {
+                self.membership.hand_over_at_us = now_us + HAND_OVER_US;
+                let stays = |id: &u64| self.peers.members().iter().any(|m| m.raft_id == *id && m.state != MemberState::Leaving);
+                if let Some(to) = self.most_caught_up_of(stays)
+                    && let Some(consensus) = &mut self.consensus
+                {
+                    consensus.transfer_leader(to);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Clusters that grow, shrink and heal: every scenario of a change with something going wrong in it.
+//!
+//! A directory is its raft id; a replaced node keeps its name and gets another directory. Names and
+//! addresses are dialed as the drivers ask for it, so that what is not dialed hears nothing.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use codec::command::{AddMember, Body, PutKey, RemoveMember, ReplaceMember};
+use codec::row::{MemberRole, MemberState};
+use codec::{Outcome, Refusal};
+use node::{Event, Member, ProposalEnd};
+use support::Cluster;
+use support::links::address;
+
+fn put(key: &str) -> Body {
+    Body::PutKey(PutKey { tenant: "default".into(), key: key.into(), value: b"1".to_vec(), condition: None })
+}
+
+fn add(name: &str, role: MemberRole) -> Body {
+    Body::AddMember(AddMember { node_id: name.into(), address: address(name), role: role as i32, alive: vec![] })
+}
+
+fn remove(name: &str) -> Body {
+    Body::RemoveMember(RemoveMember { node_id: name.into(), alive: vec![] })
+}
+
+fn replace(name: &str) -> Body {
+    Body::ReplaceMember(ReplaceMember { node_id: name.into(), address: String::new(), alive: vec![] })
+}
+
+/// Proposes one command and gives what it came to.
+fn ask(cluster: &mut Cluster, at: u64, body: Body) -> Outcome {
+    let token = 1_000_000 + cluster.now_us;
+    cluster.propose(at, token, vec![body]);
+    cluster.until(12, "an answer", |c| c.hosts[&at].proposals.contains_key(&token));
+    let (end, outcomes) = cluster.hosts[&at].proposals[&token].clone();
+    assert_eq!(end, ProposalEnd::Applied);
+    outcomes[0].clone()
+}
+
+fn accept(cluster: &mut Cluster, at: u64, body: Body) {
+    let outcome = ask(cluster, at, body);
+    assert!(outcome.is_accepted(), "{}", outcome.detail);
+}
+
+fn row(cluster: &Cluster, at: u64, name: &str) -> Option<Member> {
+    let apply = cluster.hosts[&at].apply.as_ref()?;
+    let (node_id, row) = apply.machine().members().find(|(id, _)| *id == name)?;
+    Some(Member {
+        node_id: node_id.into(),
+        raft_id: row.raft_id,
+        address: row.address.clone(),
+        drain: row.drain(),
+        role: row.role(),
+        state: row.state(),
+        replaces: row.replaces.clone(),
+    })
+}
+
+fn active(cluster: &Cluster, at: u64, name: &str, role: MemberRole) -> bool {
+    row(cluster, at, name).is_some_and(|m| m.role == role && m.state == MemberState::Active)
+}
+
+fn voters(cluster: &Cluster, at: u64) -> Vec<u64> {
+    let configuration = cluster.hosts[&at].apply.as_ref().map(|a| a.machine().configuration()).unwrap_or_default();
+    assert!(configuration.voters_outgoing.is_empty() || !configuration.voters.is_empty());
+    configuration.voters
+}
+
+fn joint(cluster: &Cluster, at: u64) -> bool {
+    cluster.hosts[&at].apply.as_ref().is_some_and(|a| !a.machine().configuration().voters_outgoing.is_empty())
+}
+
+/// Everybody that runs has the same state, and the rows and the configuration agree.
+fn converged(cluster: &mut Cluster) {
+    let running = |c: &Cluster| -> Vec<u64> {
+        c.hosts.values().filter(|h| !c.down.contains(&h.raft_id) && h.halted.is_none()).map(|h| h.raft_id).collect()
+    };
+    cluster.until(20, "equal states", |c| {
+        let states: BTreeSet<_> = running(c)
+            .iter()
+            .map(|id| c.hosts[id].apply.as_ref().map(|a| (a.machine().applied_index(), a.machine().hash())))
+            .collect();
+        states.len() == 1
+    });
+    let leader = cluster.leader().expect("a leader");
+    let machine = cluster.hosts[&leader].apply.as_ref().expect("applies").machine();
+    for (name, row) in machine.members() {
+        assert_eq!((name, row.state()), (name, MemberState::Active));
+        let configuration = machine.configuration();
+        let ids = if row.role() == MemberRole::Voter { configuration.voters } else { configuration.learners };
+        assert!(ids.contains(&row.raft_id), "{name} is {:?} and not in {ids:?}", row.role());
+    }
+}
+
+/// A cluster of `count` that has a leader and has written something.
+fn begun(count: u64) -> (Cluster, u64) {
+    let mut cluster = Cluster::dialing(count);
+    let leader = cluster.elect();
+    accept(&mut cluster, leader, put("begun"));
+    (cluster, leader)
+}
+
+fn grown(cluster: &mut Cluster, raft_id: u64, role: MemberRole) {
+    let name = format!("n{raft_id}");
+    cluster.add_directory(raft_id, &name, 3);
+    let leader = cluster.elect();
+    accept(cluster, leader, add(&name, role));
+    cluster.until(20, "a new member", |c| c.leader().is_some_and(|l| active(c, l, &name, role)));
+}
+
+#[test]
+fn three_grow_to_five_and_shrink_to_three_while_they_write() {
+    let (mut cluster, _) = begun(3);
+    grown(&mut cluster, 4, MemberRole::Voter);
+    grown(&mut cluster, 5, MemberRole::Voter);
+    let leader = cluster.elect();
+    assert_eq!(voters(&cluster, leader), [1, 2, 3, 4, 5]);
+    converged(&mut cluster);
+    accept(&mut cluster, 5, put("through the new one"));
+    for name in ["n1", "n2"] {
+        let leader = cluster.elect();
+        accept(&mut cluster, leader, remove(name));
+        cluster.until(20, "a member less", |c| c.leader().is_some_and(|l| row(c, l, name).is_none()));
+    }
+    let leader = cluster.elect();
+    assert_eq!(voters(&cluster, leader), [3, 4, 5]);
+    cluster.until(5, "the removed stop", |c| c.hosts[&1].halted.is_some() && c.hosts[&2].halted.is_some());
+    accept(&mut cluster, 5, put("still there"));
+    converged(&mut cluster);
+}
+
+#[test]
+fn an_invitation_waits_for_the_node_and_its_caller_is_told() {
+    let (mut cluster, leader) = begun(3);
+    accept(&mut cluster, leader, add("n4", MemberRole::Learner));
+    let deadline_us = cluster.now_us + 1_000_000;
+    cluster.step(leader, Event::AwaitMember { token: 1, node_id: "n4".into(), deadline_us });
+    cluster.until(3, "the deadline", |c| c.told.contains_key(&(leader, 1)));
+    assert_eq!(cluster.told[&(leader, 1)], (false, "waits for the node to answer at n4:1".into()));
+    let deadline_us = cluster.now_us + 20_000_000;
+    cluster.step(leader, Event::AwaitMember { token: 2, node_id: "n4".into(), deadline_us });
+    cluster.add_directory(4, "n4", 3);
+    cluster.until(10, "the new member", |c| c.told.contains_key(&(leader, 2)));
+    assert_eq!(cluster.told[&(leader, 2)], (true, "learner".into()));
+    converged(&mut cluster);
+}
+
+#[test]
+fn another_directory_does_not_take_a_members_place_unasked() {
+    let (mut cluster, leader) = begun(3);
+    let lost = (1..=3).find(|id| *id != leader).expect("three nodes");
+    cluster.stop(lost);
+    cluster.add_directory(20, &format!("n{lost}"), 3);
+    for _ in 0..500 {
+        cluster.tick();
+    }
+    let view = cluster.hosts[&20].driver.view();
+    assert!(view.waiting.contains("cluster replace"), "{}", view.waiting);
+    assert_eq!(view.cluster_id, 0);
+}
+
+#[test]
+fn a_lost_node_is_replaced_by_one_command_while_another_is_not_there() {
+    let (mut cluster, _) = begun(3);
+    grown(&mut cluster, 4, MemberRole::Voter);
+    grown(&mut cluster, 5, MemberRole::Voter);
+    let leader = cluster.elect();
+    let others: Vec<u64> = (1..=5).filter(|id| *id != leader).collect();
+    let (lost, away) = (others[0], others[1]);
+    let name = format!("n{lost}");
+    let alive = ask(&mut cluster, leader, replace(&name));
+    assert_eq!(alive.refusal, Refusal::MemberAlive as i32, "{}", alive.detail);
+    cluster.stop(lost);
+    cluster.stop(away);
+    cluster.add_directory(20, &name, 3);
+    for _ in 0..200 {
+        cluster.tick();
+    }
+    accept(&mut cluster, leader, replace(&name));
+    cluster.until(20, "the place taken", |c| c.leader().is_some_and(|l| active(c, l, &name, MemberRole::Voter)));
+    let now = cluster.elect();
+    let mut expected: Vec<u64> = (1..=5).filter(|id| *id != lost).chain([20]).collect();
+    expected.sort_unstable();
+    assert_eq!(voters(&cluster, now), expected, "five voters as before");
+    cluster.resume(away);
+    converged(&mut cluster);
+    accept(&mut cluster, 20, put("through the new directory"));
+}
+
+#[test]
+fn a_replaced_directory_that_comes_back_is_told_to_stop_and_disturbs_nobody() {
+    let (mut cluster, leader) = begun(3);
+    let lost = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let name = format!("n{lost}");
+    cluster.stop(lost);
+    cluster.add_directory(20, &name, 3);
+    for _ in 0..200 {
+        cluster.tick();
+    }
+    accept(&mut cluster, leader, replace(&name));
+    cluster.until(20, "the place taken", |c| c.leader().is_some_and(|l| active(c, l, &name, MemberRole::Voter)));
+    let term = cluster.hosts[&leader].driver.view().term;
+    cluster.resume(lost);
+    cluster.until(10, "the old directory stops", |c| c.hosts[&lost].halted.is_some());
+    assert!(cluster.hosts[&lost].halted.as_ref().is_some_and(|why| why.contains("was removed from cluster")));
+    assert_eq!(cluster.hosts[&leader].driver.view().term, term, "no election came of it");
+    converged(&mut cluster);
+}
+
+#[test]
+fn a_removed_node_that_heard_nothing_of_it_cannot_disturb() {
+    let (mut cluster, leader) = begun(3);
+    let gone = (1..=3).find(|id| *id != leader).expect("three nodes");
+    for id in (1..=3).filter(|id| *id != gone) {
+        cluster.cut.insert((id, gone));
+        cluster.cut.insert((gone, id));
+    }
+    accept(&mut cluster, leader, remove(&format!("n{gone}")));
+    cluster.until(20, "its removal", |c| c.leader().is_some_and(|l| row(c, l, &format!("n{gone}")).is_none()));
+    let term = cluster.hosts[&leader].driver.view().term;
+    // It has campaigned all the while, and comes back with the old configuration.
+    for _ in 0..1_000 {
+        cluster.tick();
+    }
+    cluster.cut.clear();
+    cluster.until(10, "it stops", |c| c.hosts[&gone].halted.is_some());
+    assert_eq!((cluster.leader(), cluster.hosts[&leader].driver.view().term), (Some(leader), term));
+    converged(&mut cluster);
+}
+
+#[test]
+fn a_leader_that_is_removed_hands_over_first() {
+    let (mut cluster, leader) = begun(3);
+    let before = cluster.hosts[&leader].driver.view().term;
+    accept(&mut cluster, leader, remove(&format!("n{leader}")));
+    cluster.until(10, "another leader", |c| c.leader().is_some_and(|l| l != leader));
+    let next = cluster.elect();
+    assert_eq!(cluster.hosts[&next].driver.view().term, before + 1, "handed over, not voted out");
+    cluster.until(10, "the removal", |c| voters(c, next).len() == 2);
+    cluster.until(10, "the old leader stops", |c| c.hosts[&leader].halted.is_some());
+    accept(&mut cluster, next, put("after it"));
+    converged(&mut cluster);
+}
+
+#[test]
+fn what_would_lose_the_quorum_is_refused_by_name() {
+    let (mut cluster, leader) = begun(3);
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    cluster.stop(others[0]);
+    for _ in 0..200 {
+        cluster.tick();
+    }
+    let refused = ask(&mut cluster, leader, remove(&format!("n{}", others[1])));
+    assert_eq!(refused.refusal, Refusal::WouldLoseQuorum as i32);
+    assert!(refused.detail.contains(&format!("does not hear n{}", others[0])), "{}", refused.detail);
+    accept(&mut cluster, leader, remove(&format!("n{}", others[0])));
+    cluster.until(20, "the dead one is gone", |c| row(c, leader, &format!("n{}", others[0])).is_none());
+    assert_eq!(voters(&cluster, leader).len(), 2);
+    let refused = ask(&mut cluster, leader, remove(&format!("n{}", others[0])));
+    assert_eq!(refused.refusal, Refusal::NotFound as i32);
+}
+
+#[test]
+fn a_spare_takes_the_place_of_a_voter_that_stays_silent() {
+    let (mut cluster, leader) = begun(3);
+    grown(&mut cluster, 4, MemberRole::Learner);
+    let dead = (1..=3).find(|id| *id != leader).expect("three nodes");
+    cluster.stop(dead);
+    cluster.until(70, "the spare votes", |c| active(c, leader, "n4", MemberRole::Voter));
+    assert!(voters(&cluster, leader).contains(&4) && !voters(&cluster, leader).contains(&dead));
+    assert_eq!(voters(&cluster, leader).len(), 3);
+    cluster.resume(dead);
+    cluster.until(10, "the silent one is a spare now", |c| active(c, leader, &format!("n{dead}"), MemberRole::Learner));
+    converged(&mut cluster);
+}
+
+#[test]
+fn a_short_silence_moves_nobody() {
+    let (mut cluster, leader) = begun(3);
+    grown(&mut cluster, 4, MemberRole::Learner);
+    let away = (1..=3).find(|id| *id != leader).expect("three nodes");
+    cluster.stop(away);
+    for _ in 0..5_500 {
+        cluster.tick();
+    }
+    cluster.resume(away);
+    for _ in 0..1_000 {
+        cluster.tick();
+    }
+    assert_eq!(voters(&cluster, leader), [1, 2, 3]);
+}
+
+#[test]
+fn a_learner_votes_only_once_it_has_caught_up() {
+    let (mut cluster, leader) = begun(3);
+    cluster.add_directory(4, "n4", 3);
+    accept(&mut cluster, leader, add("n4", MemberRole::Voter));
+    cluster.until(5, "a learner", |c| {
+        let apply = c.hosts[&leader].apply.as_ref().expect("applies");
+        // It hears the leader and does not answer: nothing of it is durable.
+        apply.machine().configuration().learners.contains(&4)
+    });
+    for id in 1..=3 {
+        cluster.cut.insert((4, id));
+    }
+    for token in 1..50 {
+        cluster.propose(leader, token, vec![put("more")]);
+    }
+    for _ in 0..500 {
+        cluster.tick();
+    }
+    assert_eq!(voters(&cluster, leader), [1, 2, 3]);
+    cluster.cut.clear();
+    cluster.until(20, "a voter", |c| active(c, leader, "n4", MemberRole::Voter));
+    converged(&mut cluster);
+}
+
+#[test]
+fn two_changes_asked_for_at_once_are_made_one_after_the_other() {
+    let (mut cluster, leader) = begun(3);
+    for id in [4, 5] {
+        cluster.add_directory(id, &format!("n{id}"), 3);
+    }
+    let bodies = vec![add("n4", MemberRole::Voter), add("n5", MemberRole::Voter), remove(&format!("n{leader}"))];
+    cluster.propose(leader, 7, bodies);
+    let mut seen = BTreeSet::new();
+    cluster.until(30, "both in and one out", |c| {
+        let Some(l) = c.leader() else { return false };
+        if let Some(apply) = c.hosts[&l].apply.as_ref() {
+            seen.insert(apply.machine().configuration().voters);
+        }
+        let settled = |name: &str| active(c, l, name, MemberRole::Voter);
+        settled("n4") && settled("n5") && row(c, l, &format!("n{leader}")).is_none()
+    });
+    let now = cluster.elect();
+    let mut expected: Vec<u64> = (1..=5).filter(|id| *id != leader).collect();
+    expected.sort_unstable();
+    assert_eq!(voters(&cluster, now), expected);
+    for step in &seen {
+        assert!(step.len() >= 3, "never fewer voters than there were: {seen:?}");
+    }
+    converged(&mut cluster);
+}
+
+/// The new leader finds a joint configuration whose change the old one began.
+#[test]
+fn a_joint_configuration_is_left_by_whoever_leads_next() {
+    let (mut cluster, leader) = begun(3);
+    for id in [4, 5] {
+        cluster.add_directory(id, &format!("n{id}"), 3);
+        cluster.propose(leader, id, vec![add(&format!("n{id}"), MemberRole::Voter)]);
+    }
+    cluster.until(30, "a joint configuration", |c| (1..=5).any(|id| joint(c, id)));
+    cluster.stop(leader);
+    cluster.until(30, "another leader leaves it", |c| {
+        c.leader().is_some_and(|l| active(c, l, "n4", MemberRole::Voter) && active(c, l, "n5", MemberRole::Voter))
+    });
+    cluster.resume(leader);
+    let now = cluster.elect();
+    assert_eq!(voters(&cluster, now), [1, 2, 3, 4, 5]);
+    converged(&mut cluster);
+}
+
+/// The leader dies at every moment of a replacement in turn: some time after each of 40 ticks.
+#[test]
+fn a_leader_that_dies_at_any_moment_of_a_replacement_leaves_one_that_finishes_it() {
+    for moment in (0..240).step_by(6) {
+        let (mut cluster, _) = begun(3);
+        grown(&mut cluster, 4, MemberRole::Voter);
+        grown(&mut cluster, 5, MemberRole::Voter);
+        let leader = cluster.elect();
+        let lost = (1..=5).find(|id| *id != leader).expect("five nodes");
+        let name = format!("n{lost}");
+        cluster.stop(lost);
+        cluster.add_directory(20, &name, 3);
+        for _ in 0..200 {
+            cluster.tick();
+        }
+        cluster.propose(leader, 1, vec![replace(&name)]);
+        for _ in 0..moment / 4 {
+            cluster.tick();
+        }
+        cluster.stop(leader);
+        let done = |c: &Cluster| c.leader().is_some_and(|l| active(c, l, &name, MemberRole::Voter));
+        cluster.until(30, "a leader", |c| c.leader().is_some());
+        let next = cluster.elect();
+        if row(&cluster, next, &name).is_some_and(|m| m.raft_id == lost && m.state == MemberState::Active) {
+            // The command died with its leader: the caller asks again.
+            cluster.until(30, "a leader", |c| c.leader().is_some());
+            let next = cluster.elect();
+            ask(&mut cluster, next, replace(&name));
+        }
+        cluster.until(30, "the replacement", done);
+        cluster.resume(leader);
+        let now = cluster.elect();
+        assert_eq!(voters(&cluster, now).len(), 5, "moment {moment}");
+        assert!(!voters(&cluster, now).contains(&lost));
+        converged(&mut cluster);
+    }
+}
+
+#[test]
+fn a_partition_during_a_change_lets_neither_side_decide_alone() {
+    let (mut cluster, leader) = begun(3);
+    for id in [4, 5] {
+        cluster.add_directory(id, &format!("n{id}"), 3);
+        cluster.propose(leader, id, vec![add(&format!("n{id}"), MemberRole::Voter)]);
+    }
+    cluster.until(30, "a joint configuration", |c| (1..=5).any(|id| joint(c, id)));
+    // The old leader stays with one of the new: no majority of the old three, nor of the new five.
+    let minority = [leader, 4];
+    for a in 1..=5u64 {
+        for b in (1..=5u64).filter(|b| minority.contains(&a) != minority.contains(b)) {
+            cluster.cut.insert((a, b));
+        }
+    }
+    cluster.propose(leader, 77, vec![put("on the minority's side")]);
+    let others: Vec<u64> = (1..=5).filter(|id| !minority.contains(id)).collect();
+    cluster.until(20, "a leader of the majority", |c| others.iter().any(|id| c.hosts[id].driver.is_leader()));
+    cluster.until(5, "the old one steps down", |c| !c.hosts[&leader].driver.is_leader());
+    let at = others.iter().copied().find(|id| cluster.hosts[id].driver.is_leader()).expect("a leader");
+    accept(&mut cluster, at, put("on the majority's side"));
+    cluster.until(20, "the change goes on", |c| voters(c, at).len() == 5 && !joint(c, at));
+    cluster.cut.clear();
+    cluster.until(20, "both are voters", |c| {
+        c.leader().is_some_and(|l| active(c, l, "n4", MemberRole::Voter) && active(c, l, "n5", MemberRole::Voter))
+    });
+    converged(&mut cluster);
+}
+
+/// It was offline from before anything changed until everybody it knew was replaced.
+#[test]
+fn a_node_that_comes_back_to_a_changed_cluster_finds_it() {
+    let (mut cluster, leader) = begun(3);
+    let away = (1..=3).find(|id| *id != leader).expect("three nodes");
+    grown(&mut cluster, 4, MemberRole::Voter);
+    grown(&mut cluster, 5, MemberRole::Voter);
+    cluster.stop(away);
+    for id in (1..=3).filter(|id| *id != away) {
+        let at = cluster.elect();
+        accept(&mut cluster, at, remove(&format!("n{id}")));
+        cluster.until(20, "a member less", |c| c.leader().is_some_and(|l| row(c, l, &format!("n{id}")).is_none()));
+    }
+    cluster.resume(away);
+    cluster.until(20, "it follows", |c| c.leader().is_some_and(|l| c.hosts[&away].driver.view().leader == Some(format!("n{l}"))));
+    converged(&mut cluster);
+}
