@@ -137,6 +137,10 @@ impl Node {
         self.handle()?.transfer_leader(to, Duration::from_millis(timeout_ms)).map_err(busy)
     }
 
+    fn await_member(&self, node_id: String, timeout_ms: u64) -> PyResult<u64> {
+        self.handle()?.await_member(node_id, Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
     fn snapshot(&self, timeout_ms: u64) -> PyResult<u64> {
         // The disk decides how long it takes; the caller stops waiting when its own time runs out.
         let _ = timeout_ms;

@@ -38,7 +38,10 @@
 //!    "retry_after_ms": 100, "cost": {}}},
 //!  {"put_key": {"tenant": "default", "key": "k", "value": 1, "condition": {"revision": 7}}},
 //!  {"delete_key": {"tenant": "default", "key": "k"}},
-//!  {"drain_node": {"node_id": "node-1", "drain": true, "deadline_ms": 3600000}}]
+//!  {"drain_node": {"node_id": "node-1", "drain": true, "deadline_ms": 3600000}},
+//!  {"add_member": {"node_id": "node-4", "address": "host:5003", "role": "voter"}},
+//!  {"remove_member": {"node_id": "node-4"}},
+//!  {"replace_member": {"node_id": "node-4", "address": ""}}]
 //! ```
 
 use std::collections::BTreeMap;
@@ -79,6 +82,9 @@ enum Wire<'a> {
     PutKey(PutKey<'a>),
     DeleteKey(DeleteKey),
     DrainNode(DrainNode),
+    AddMember(AddMember),
+    RemoveMember(RemoveMember),
+    ReplaceMember(ReplaceMember),
 }
 
 impl Wire<'_> {
@@ -103,6 +109,17 @@ impl Wire<'_> {
             }),
             Wire::DrainNode(c) => {
                 Body::DrainNode(command::DrainNode { node_id: c.node_id, drain: c.drain, deadline_ms: c.deadline_ms })
+            }
+            // Who is alive the leader fills in.
+            Wire::AddMember(c) => Body::AddMember(command::AddMember {
+                node_id: c.node_id,
+                address: c.address,
+                role: c.role.into_command() as i32,
+                alive: Vec::new(),
+            }),
+            Wire::RemoveMember(c) => Body::RemoveMember(command::RemoveMember { node_id: c.node_id, alive: Vec::new() }),
+            Wire::ReplaceMember(c) => {
+                Body::ReplaceMember(command::ReplaceMember { node_id: c.node_id, address: c.address, alive: Vec::new() })
             }
         }
     }
@@ -598,4 +615,43 @@ struct DrainNode {
     drain: bool,
     #[serde(default)]
     deadline_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddMember {
+    node_id: String,
+    address: String,
+    role: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    Voter,
+    Learner,
+    Observer,
+}
+
+impl Role {
+    fn into_command(self) -> codec::row::MemberRole {
+        match self {
+            Role::Voter => codec::row::MemberRole::Voter,
+            Role::Learner => codec::row::MemberRole::Learner,
+            Role::Observer => codec::row::MemberRole::Observer,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveMember {
+    node_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceMember {
+    node_id: String,
+    address: String,
 }

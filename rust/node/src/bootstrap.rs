@@ -25,9 +25,11 @@ pub struct Gathering {
 /// Why a node is not in a cluster yet, for people.
 pub fn waiting_reason(config: &Config, gathering: &Gathering, raft_id: u64) -> String {
     if let Some(member) = gathering.peers.values().find(|h| h.cluster_id != 0) {
+        let name = &config.node_id;
         return format!(
-            "cluster {:016x} exists and does not know this directory (raft id {raft_id:016x}): run `taskquorum cluster replace {}` against it",
-            member.cluster_id, config.node_id
+            "cluster {:016x} exists and does not know this directory (raft id {raft_id:016x}): run `taskquorum cluster replace {name}` \
+             against it if {name} was a member, else `taskquorum cluster add {name} --address {}`",
+            member.cluster_id, config.address
         );
     }
     let missing: Vec<&str> = gathering.missing(config);

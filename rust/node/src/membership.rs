@@ -57,6 +57,8 @@ pub struct Membership {
     /// Members as the leader that admitted this node said, until its own rows name it.
     welcomed: Vec<(String, String)>,
     leaderless_since_us: Option<Micros>,
+    /// The cluster has removed this node.
+    removed: bool,
     /// From here on: of one leadership.
     since_us: Option<Micros>,
     catching: BTreeMap<u64, Catching>,
@@ -77,6 +79,10 @@ impl Membership {
     pub fn stop_leading(&mut self) {
         (self.since_us, self.asked_index, self.welcome_at_us, self.hand_over_at_us) = (None, 0, 0, 0);
         self.catching.clear();
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed
     }
 
     /// The leader has put its own commands on members into the log.
@@ -155,6 +161,7 @@ impl Driver {
     }
 
     pub(crate) fn removed(&mut self) {
+        self.membership.removed = true;
         let Identity { raft_id, cluster_id, .. } = self.identity;
         let reason = format!(
             "this node (raft id {raft_id:016x}) was removed from cluster {cluster_id:016x}. Its directory is of no more use to the \

@@ -1,7 +1,7 @@
 //! What a node can say of itself and the cluster without asking anybody.
 
 use codec::peer::{Lane, NodeReport, PeerBody};
-use codec::row::{DrainState, MemberRole};
+use codec::row::{DrainState, MemberRole, MemberState};
 use consensus::{Consensus, Role};
 
 use crate::bootstrap::waiting_reason;
@@ -48,6 +48,14 @@ pub struct NodeView {
     pub proposals_pending: usize,
     pub elections: u64,
     pub leader_changes: u64,
+    /// Raft's configuration by name; `outgoing` is not empty in a joint configuration.
+    pub voter_names: Vec<String>,
+    pub learner_names: Vec<String>,
+    pub outgoing_names: Vec<String>,
+    /// What the rows still wait for, (node, how far); empty when nothing changes.
+    pub changes: Vec<(String, String)>,
+    /// The cluster has removed this node: it stops.
+    pub removed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,6 +79,10 @@ pub struct MemberView {
     pub version: String,
     /// The member's wall clock minus this node's, in µs.
     pub clock_skew_us: Option<i64>,
+    /// The role that is wanted: `voter`, `learner` or `observer`; empty for a stranger.
+    pub wanted_role: &'static str,
+    /// `active`, `joining`, `leaving` or `replacing`
+    pub state: &'static str,
 }
 
 /// A role's name by what a report said.
@@ -122,6 +134,7 @@ impl Driver {
             proposals_pending: self.sessions.count(),
             elections: self.elections,
             leader_changes: self.leader_changes,
+            removed: self.membership.is_removed(),
             ..NodeView::default()
         };
         view.alerts = self.alerts.iter().cloned().chain(self.peers.alerts()).collect();
@@ -140,11 +153,29 @@ impl Driver {
         view.log_bytes = self.keeping.log_bytes();
         let voters = &consensus.configuration().voters;
         let healthy = self.peers.healthy(voters, self.identity.raft_id, self.now_us);
+        let outgoing = &consensus.configuration().voters_outgoing;
+        let healthy_outgoing = self.peers.healthy(outgoing, self.identity.raft_id, self.now_us);
         view.voters = voters.len() as u32;
         view.voters_healthy = healthy as u32;
         view.has_quorum = leader != 0 && healthy > voters.len() / 2;
+        // A joint configuration needs both majorities.
+        view.has_quorum &= outgoing.is_empty() || healthy_outgoing > outgoing.len() / 2;
+        self.membership_view(&mut view);
         view.members = self.member_views(consensus, leader);
         view
+    }
+
+    fn membership_view(&self, view: &mut NodeView) {
+        let Some(consensus) = &self.consensus else { return };
+        let configuration = consensus.configuration();
+        // An id without a row is a lost directory's, or has a row that is not applied here yet.
+        let name = |id: &u64| self.peers.node_id(*id).map_or_else(|| format!("{id:016x}"), str::to_owned);
+        let names = |ids: &[u64]| ids.iter().map(name).collect();
+        view.voter_names = names(&configuration.voters);
+        view.learner_names = names(&configuration.learners);
+        view.outgoing_names = names(&configuration.voters_outgoing);
+        let waits = self.peers.members().iter().filter(|m| m.state != MemberState::Active);
+        view.changes = waits.map(|m| (m.node_id.clone(), self.progress_of(m))).collect();
     }
 
     pub(crate) fn member_views(&self, consensus: &Consensus, leader: u64) -> Vec<MemberView> {
@@ -164,11 +195,18 @@ impl Driver {
             agents: Some(self.leases.live_agents() as u32),
             version: self.config.version.clone(),
             clock_skew_us: Some(0),
+            wanted_role: "",
+            state: "",
         };
         let progress = consensus.progress();
         let last_index = consensus.last_index();
         let mut views = self.peers.views(self.identity.raft_id, &own_view, self.now_us);
         for (view, member) in views.iter_mut().zip(self.peers.members()) {
+            view.wanted_role = member.role.name();
+            view.state = member.state.name();
+            if consensus.configuration().learners.contains(&member.raft_id) {
+                view.role = Role::Learner.name();
+            }
             if member.role == MemberRole::Observer {
                 self.observer_view(view, member);
                 view.lag = view.match_index.map(|m| last_index.saturating_sub(m));

@@ -69,6 +69,8 @@ pub struct Config {
     pub keep_bytes: u64,
     /// Snapshots leave this node at so many MiB a second.
     pub snapshot_rate_mib: u64,
+    /// A voter that is silent for this long gives its place to a learner that is caught up; 0: never.
+    pub replace_dead_ms: u64,
     pub log_write_buffer_bytes: usize,
     pub state_write_buffers_bytes: usize,
     pub cache_bytes: usize,
@@ -121,6 +123,7 @@ impl Default for Config {
             keep_entries: node.keep_entries,
             keep_bytes: node.keep_bytes,
             snapshot_rate_mib: 32,
+            replace_dead_ms: node.replace_dead_ms,
             log_write_buffer_bytes: rocks.log_write_buffer_bytes,
             state_write_buffers_bytes: rocks.state_write_buffers_bytes,
             cache_bytes: rocks.cache_bytes,
@@ -225,6 +228,7 @@ impl Config {
         config.flush_dirty_ms = self.flush_dirty_ms;
         config.keep_entries = self.keep_entries;
         config.keep_bytes = self.keep_bytes;
+        config.replace_dead_ms = self.replace_dead_ms;
         config
     }
 

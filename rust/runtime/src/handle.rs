@@ -156,6 +156,12 @@ impl Handle {
         self.ask(1, |token, deadline_us| Event::TransferLeader { token, to, deadline_us }, timeout)
     }
 
+    /// `Notice::Done` follows once the member's row is settled or gone; at the deadline with how far it
+    /// has come.
+    pub fn await_member(&self, node_id: String, timeout: Duration) -> Result<Token, Busy> {
+        self.ask(1, |token, deadline_us| Event::AwaitMember { token, node_id, deadline_us }, timeout)
+    }
+
     /// Copies the state into the data directory; `Notice::Done` follows.
     pub fn snapshot(&self) -> Result<Token, Busy> {
         self.ask(1, |token, _| Event::TakeSnapshot { token }, Duration::ZERO)

@@ -160,7 +160,7 @@ impl Parts {
             receiver: common.snapshot_receiver(),
             router: common.router(),
             net,
-            raft: common.raft_thread(&config, driver),
+            raft: common.raft_thread(driver),
             inner: common.wires.inner.0.clone(),
         })
     }
@@ -293,7 +293,7 @@ impl Common {
         }
     }
 
-    fn raft_thread(&self, config: &Config, driver: Driver) -> RaftThread {
+    fn raft_thread(&self, driver: Driver) -> RaftThread {
         RaftThread {
             driver,
             clock: self.clock,
@@ -309,7 +309,6 @@ impl Common {
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
             shared: self.shared.clone(),
-            configured: peers(config),
             work: Work::default(),
         }
     }

@@ -82,8 +82,6 @@ pub(crate) struct RaftThread {
     pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
     pub shared: Arc<Shared>,
-    /// Addresses from the configuration; members' own come before them.
-    pub configured: Vec<PeerAddress>,
     pub work: Work,
 }
 
@@ -184,9 +182,6 @@ impl RaftThread {
             }
             Event::Applied(report) | Event::SnapshotInstalled(node::InstalledReport { report, .. }) => {
                 self.shared.revision.store(report.revision, Release);
-                if let Some(members) = &report.members {
-                    self.set_peers(members.iter().map(|m| (m.node_id.as_str(), m.address.as_str())));
-                }
             }
             Event::PeerDown { raft_id } => {
                 // The driver sends again what has no outcome once the peer is back.
@@ -195,14 +190,6 @@ impl RaftThread {
             _ => {}
         }
         self.driver.step(event);
-    }
-
-    fn set_peers<'m>(&self, members: impl Iterator<Item = (&'m str, &'m str)>) {
-        let mut peers: Vec<PeerAddress> =
-            members.map(|(node_id, address)| PeerAddress { node_id: node_id.to_owned(), address: address.to_owned() }).collect();
-        let more = self.configured.iter().filter(|c| !peers.iter().any(|p| p.node_id == c.node_id));
-        peers.extend(more.cloned().collect::<Vec<_>>());
-        self.net.set_peers(peers);
     }
 
     fn execute_all(&mut self) -> Next {
@@ -299,8 +286,10 @@ impl RaftThread {
             Effect::AnswerSnapshot { to, transfer, index, installed, reason } => {
                 self.send(to, Lane::Control, PeerBody::SnapshotAnswer(SnapshotAnswer { transfer, index, installed, reason }));
             }
-            Effect::DialPeers(peers) => self.set_peers(peers.iter().map(|(n, a)| (n.as_str(), a.as_str()))),
-            Effect::RefusePeer { .. } => {}
+            Effect::DialPeers(peers) => {
+                self.net.set_peers(peers.into_iter().map(|(node_id, address)| PeerAddress { node_id, address }).collect());
+            }
+            Effect::RefusePeer { raft_id } => self.net.refuse(raft_id),
             Effect::Removed { reason } => return Next::Halt(reason),
             Effect::Halt { reason } => return Next::Halt(reason),
             Effect::StopReady => return Next::Ready,
@@ -314,7 +303,6 @@ impl RaftThread {
         let Some(bootstrap) = identity.bootstrap.clone() else {
             return Next::Halt("a cluster without a first configuration".to_owned());
         };
-        let members: Vec<(String, String)> = bootstrap.members.iter().map(|m| (m.node_id.clone(), m.address.clone())).collect();
         let (done, saved) = bounded(1);
         let _ = self.log.send(LogRequest::SaveIdentity { identity: Box::new(identity), done });
         if saved.recv().is_err() {
@@ -325,7 +313,6 @@ impl RaftThread {
         if written.recv().is_err() {
             return self.reason_to_halt();
         }
-        self.set_peers(members.iter().map(|(n, a)| (n.as_str(), a.as_str())));
         self.net.set_cluster(cluster_id);
         self.work.view_due = true;
         Next::Go
@@ -418,7 +405,7 @@ impl RaftThread {
             match event {
                 Event::Propose { token, .. } => notices.push(ended(token, ProposalEnd::NoLeader)),
                 Event::ReadIndex { token, .. } => notices.push(Notice::Readable { token, readable: false }),
-                Event::TransferLeader { token, .. } | Event::TakeSnapshot { token } => {
+                Event::TransferLeader { token, .. } | Event::TakeSnapshot { token } | Event::AwaitMember { token, .. } => {
                     notices.push(Notice::Done { token, done: false, detail: "the node is stopping".to_owned() });
                 }
                 Event::Beats { beats, .. } => notices.extend(beats.iter().map(|beat| Notice::Beaten {

@@ -21,6 +21,8 @@ pub enum Refused {
     Itself,
     #[error("another process calls itself {node_id} too (raft id {raft_id:016x}): node ids are unique in a cluster")]
     SameName { node_id: String, raft_id: u64 },
+    #[error("raft id {raft_id:016x} was removed from the cluster")]
+    Removed { raft_id: u64 },
     #[error("node {node_id} sent a Hello with {what}")]
     Malformed { node_id: String, what: &'static str },
     #[error("expected Hello as the first message")]

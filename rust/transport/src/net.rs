@@ -22,6 +22,8 @@ const FIRST_STREAM: usize = 2;
 /// Streams accepted at a time beyond this are closed at once. 101 members use 4 each.
 const ACCEPTED_MAX: usize = 1_024;
 const SCRATCH_BYTES: usize = 256 << 10;
+/// Removed raft ids that are remembered.
+const REFUSED_MAX: usize = 1_024;
 /// A sink that pushed back is asked again after this time even if nobody calls `resume`.
 const PARKED_RETRY: Duration = Duration::from_millis(20);
 
@@ -98,6 +100,8 @@ pub struct Net {
     /// Closed in this turn: the reasons, told after their streams are gone.
     pub(crate) events: VecDeque<NetEvent>,
     scratch: Vec<u8>,
+    /// Raft ids that were removed from the cluster.
+    refused: BTreeSet<u64>,
     stopping: bool,
 }
 
@@ -127,6 +131,7 @@ impl Net {
             again: BTreeSet::new(),
             events: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
+            refused: BTreeSet::new(),
             stopping: false,
         };
         net.set_peers(config.peers, Instant::now());
@@ -201,6 +206,7 @@ impl Net {
             match request {
                 Request::Peers(peers) => self.set_peers(peers, now),
                 Request::Cluster(cluster_id) => self.set_cluster(cluster_id),
+                Request::Refuse(raft_id) => self.refuse(raft_id, now),
                 Request::Resolved { link, address } => self.resolved(link, address, now),
                 Request::Stop => self.stopping = true,
             }
@@ -230,6 +236,19 @@ impl Net {
         for conn in self.conns.values_mut().filter(|c| c.peer.is_some()) {
             let lane = conn.lane.map_or(0, |l| l as u32);
             conn.push(PeerBody::Hello(Hello { lane, ..self.hello.clone() }));
+        }
+    }
+
+    fn refuse(&mut self, raft_id: u64, now: Instant) {
+        if self.refused.len() >= REFUSED_MAX {
+            // Which one is forgotten does not matter: its cluster refuses it again when it hears it.
+            self.refused.pop_first();
+        }
+        self.refused.insert(raft_id);
+        let of_it = |c: &Conn| c.peer.as_ref().is_some_and(|p| p.raft_id == raft_id);
+        let streams: Vec<usize> = self.conns.iter().filter(|(_, c)| of_it(c)).map(|(t, _)| *t).collect();
+        for token in streams {
+            self.close(token, now, Refused::Removed { raft_id }.to_string());
         }
     }
 
@@ -348,8 +367,12 @@ impl Net {
         match conn.side {
             Side::Accepted => {
                 let first = conn.peer.is_none();
+                let you_were_removed = self.refused.contains(&theirs.raft_id);
                 if first {
-                    conn.push(PeerBody::Hello(Hello { lane: theirs.lane, ..self.hello.clone() }));
+                    conn.push(PeerBody::Hello(Hello { lane: theirs.lane, you_were_removed, ..self.hello.clone() }));
+                }
+                if you_were_removed {
+                    return Err(Refused::Removed { raft_id: theirs.raft_id });
                 }
                 let lane = handshake::check(&self.hello, &theirs, None)?;
                 let (raft_id, node_id) = (theirs.raft_id, theirs.node_id.clone());
@@ -367,6 +390,14 @@ impl Net {
     fn hello_from_dialed(&mut self, token: usize, key: usize, theirs: Hello, now: Instant) -> Result<(), Refused> {
         let (Some(conn), Some(link)) = (self.conns.get_mut(&token), self.links.get_mut(&key)) else { return Ok(()) };
         let lane = handshake::check(&self.hello, &theirs, Some(&link.node_id))?;
+        if self.refused.contains(&theirs.raft_id) {
+            return Err(Refused::Removed { raft_id: theirs.raft_id });
+        }
+        if theirs.you_were_removed {
+            let raft_id = self.hello.raft_id;
+            self.events.push_back(NetEvent::PeerUp { hello: theirs });
+            return Err(Refused::Removed { raft_id });
+        }
         let malformed = |what| Err(Refused::Malformed { node_id: theirs.node_id.clone(), what });
         if conn.lane != Some(lane) {
             return malformed("another lane than was dialed");

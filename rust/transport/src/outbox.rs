@@ -83,6 +83,7 @@ impl PeerQueues {
 pub(crate) enum Request {
     Peers(Vec<PeerAddress>),
     Cluster(u64),
+    Refuse(u64),
     Resolved { link: usize, address: Result<std::net::SocketAddr, String> },
     Stop,
 }
@@ -204,6 +205,12 @@ impl NetHandle {
     /// This node belongs to a cluster now: all peers are told by a new `Hello` on their streams.
     pub fn set_cluster(&self, cluster_id: u64) {
         self.shared.request(Request::Cluster(cluster_id));
+    }
+
+    /// The raft id was removed from the cluster: its streams are closed, and it is told so whenever it
+    /// comes back.
+    pub fn refuse(&self, raft_id: u64) {
+        self.shared.request(Request::Refuse(raft_id));
     }
 
     /// A sink that had pushed back has room again.

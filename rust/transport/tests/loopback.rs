@@ -206,3 +206,26 @@ fn names_are_resolved() {
     a.net.set_peers(vec![PeerAddress { node_id: "b".to_owned(), address: format!("localhost:{}", b.address.port()) }]);
     a.wait_up("b");
 }
+
+/// Both are up → a's cluster removes b → b's streams end, and each time it comes back it is told why;
+/// another directory of the same name is taken.
+#[test]
+fn a_removed_peer_is_told_so_when_it_comes_back() {
+    let (a, b) = (Node::start("a", 1, 7, "127.0.0.1:0"), Node::start("b", 2, 7, "127.0.0.1:0"));
+    a.peers(&[("b", b.address)]);
+    b.peers(&[("a", a.address)]);
+    a.wait_up("b");
+    assert!(!b.wait_up("a").you_were_removed);
+    a.net.refuse(2);
+    a.wait(|e| matches!(e, NetEvent::PeerDown { raft_id: 2 }).then_some(()));
+    for _ in 0..2 {
+        b.wait(|e| matches!(e, NetEvent::PeerUp { hello } if hello.you_were_removed).then_some(()));
+    }
+    assert!(!a.net.is_up(2));
+    let address = b.address;
+    drop(b);
+    let b = Node::start("b", 22, 7, &address.to_string());
+    b.peers(&[("a", a.address)]);
+    assert!(!b.wait_up("a").you_were_removed);
+    a.wait(|e| matches!(e, NetEvent::PeerUp { hello } if hello.raft_id == 22).then_some(()));
+}

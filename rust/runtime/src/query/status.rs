@@ -33,6 +33,7 @@ pub fn status(rows: &dyn StateRead, view: &NodeView, transfers: &Transfers, vers
     quorum.number("healthy", view.voters_healthy.into());
     quorum.boolean("has_quorum", view.has_quorum);
     quorum.end();
+    membership(&mut object, view);
     state_hash(&mut object, view);
     nodes(&mut object, rows, view)?;
     object.texts("alerts", view.alerts.iter().map(String::as_str));
@@ -54,6 +55,22 @@ pub fn status(rows: &dyn StateRead, view: &NodeView, transfers: &Transfers, vers
     Ok(out)
 }
 
+/// Raft's configuration by name, and what the member rows wait for.
+fn membership(object: &mut Object<'_>, view: &NodeView) {
+    let mut membership = Object::new(object.value("membership"));
+    membership.texts("voters", view.voter_names.iter().map(String::as_str));
+    membership.texts("learners", view.learner_names.iter().map(String::as_str));
+    membership.boolean("joint", !view.outgoing_names.is_empty());
+    membership.texts("voters_outgoing", view.outgoing_names.iter().map(String::as_str));
+    json::array(membership.value("changes"), &view.changes, |out, (node_id, progress)| {
+        let mut change = Object::new(out);
+        change.text("node_id", node_id);
+        change.text("progress", progress);
+        change.end();
+    });
+    membership.end();
+}
+
 fn state_hash(object: &mut Object<'_>, view: &NodeView) {
     let mut hash = Object::new(object.value("state_hash"));
     hash.number("index", view.hash_index);
@@ -70,6 +87,7 @@ fn own_fields(object: &mut Object<'_>, view: &NodeView) {
     object.text("node_role", view.role);
     object.boolean("leader_is_self", view.leader_is_self);
     object.text_or_null("waiting", &view.waiting);
+    object.boolean("removed", view.removed);
     object.number("revision", view.revision);
     object.number("last_index", view.last_index);
     object.number("base_index", view.base_index);
@@ -142,6 +160,8 @@ fn write_member(out: &mut Vec<u8>, member: &MemberView, domain: &Domain) {
     object.text("node_id", &member.node_id);
     object.text("node_role", member.role);
     object.text("status", member.status);
+    object.text_or_null("role", member.wanted_role);
+    object.text_or_null("state", member.state);
     object.text_or_null("address", &member.address);
     object.text_or_null("http_address", &member.http_address);
     match member.load_bp {
