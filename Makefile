@@ -145,6 +145,16 @@ loadtest: build
 
 # ---- trust -------------------------------------------------------------------------------------------------------
 
+##: mutants	every planted bug must be noticed by the simulator: [ONLY=name] [SEEDS_MAX=5000]
+.PHONY: mutants
+mutants: | tools
+	$(PYTHON) -m mutants $(if $(ONLY),--only $(ONLY)) --seeds-max $(or $(SEEDS_MAX),5000)
+
+##: mutants-cut	the same on the seeds of mutants/kills.toml: what CI runs
+.PHONY: mutants-cut
+mutants-cut: | tools
+	$(PYTHON) -m mutants --replay
+
 ##: trust	every suite of docs/trust.md at its full count (many hours): interrupted, it goes on where it stopped
 .PHONY: trust
 trust: build lossyfs linear-check
