@@ -9,6 +9,7 @@ use raft::eraftpb::{ConfChangeV2, EntryType, Message, MessageType, Snapshot, Sna
 use raft::{GetEntriesContext, RawNode, SnapshotStatus, StateRole};
 use thiserror::Error;
 
+use crate::coalesce::coalesce;
 use crate::config::{ConfigError, ConsensusConfig};
 use crate::convert::{from_raft_configuration, from_raft_entry, from_raft_hard_state, to_raft_configuration, to_raft_entry};
 use crate::tail::Tail;
@@ -122,6 +123,7 @@ pub struct Consensus {
     pub(crate) raw: RawNode<Tail>,
     raft_id: u64,
     tail_bytes_max: usize,
+    message_bytes_max: u64,
     unpersisted: VecDeque<Unpersisted>,
     /// Messages set free by `persisted`, for the next round.
     released: Vec<Outgoing>,
@@ -149,6 +151,7 @@ impl Consensus {
             raw,
             raft_id: start.raft_id,
             tail_bytes_max: config.tail_bytes_max,
+            message_bytes_max: config.message_bytes_max,
             unpersisted: VecDeque::new(),
             released: Vec::new(),
             fetches: Vec::new(),
@@ -171,6 +174,12 @@ impl Consensus {
         let message = Message::parse_from_bytes(message).map_err(|e| ConsensusError::Malformed(e.to_string()))?;
         if message.to != self.raft_id {
             return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgAppend {
+            let indexes = message.entries.iter().map(|e| e.index);
+            if !indexes.eq((message.index + 1..).take(message.entries.len())) {
+                return Err(ConsensusError::Malformed(format!("entries that do not follow index {}", message.index)));
+            }
         }
         let stepped = self.raw.step(message);
         self.timeout.keep(&mut self.raw.raft);
@@ -300,7 +309,8 @@ impl Consensus {
         let number = ready.number();
         let mut round = Round { role_changed: ready.ss().is_some(), ..Round::default() };
         round.messages = std::mem::take(&mut self.released);
-        round.messages.extend(ready.take_messages().into_iter().map(encode));
+        let messages = coalesce(ready.take_messages(), self.message_bytes_max);
+        round.messages.extend(messages.into_iter().map(encode));
         for state in ready.take_read_states() {
             if let Ok(context) = <[u8; 8]>::try_from(state.request_ctx.as_slice()) {
                 round.readable.push((u64::from_be_bytes(context), state.index));

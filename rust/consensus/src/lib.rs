@@ -11,6 +11,7 @@
 //! The caller's loop: feed inputs ([`Consensus::tick`], [`Consensus::step`], [`Consensus::propose`] …),
 //! then call [`Consensus::ready`] until it returns `None` and carry out each [`Round`].
 
+mod coalesce;
 mod config;
 mod convert;
 mod core;
