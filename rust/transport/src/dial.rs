@@ -132,8 +132,10 @@ impl Net {
         }
         if let Some(peer) = peer {
             self.shared.close(peer.raft_id);
+            self.end_duplex(peer.raft_id);
             self.events.push_back(NetEvent::PeerDown { raft_id: peer.raft_id });
         }
+        let Some(link) = self.links.get_mut(&key) else { return };
         if !reason.is_empty() && link.failure != reason {
             link.failure = reason.clone();
             let (node_id, address) = (link.node_id.clone(), link.address.clone());

@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //! * a node sends on the streams it dialed and receives on those it accepted; only `Hello` also
-//!   travels the other way;
+//!   travels the other way. Streams that a duplex peer dialed carry both ([`NetConfig::hello`]);
 //! * nothing but `Hello` is taken from, or given to, a stream before both sides said `Hello`, and
 //!   two nodes of different clusters never get further;
 //! * every queue and buffer has a bound in bytes; [`NetHandle::send`] never blocks and says what it
@@ -17,6 +17,7 @@
 pub mod backoff;
 mod conn;
 mod dial;
+mod duplex;
 pub mod framing;
 pub mod handshake;
 mod link;

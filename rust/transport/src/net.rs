@@ -92,7 +92,7 @@ pub struct Net {
     pub(crate) hello: Hello,
     pub(crate) links: BTreeMap<usize, Link>,
     pub(crate) conns: BTreeMap<usize, Conn>,
-    accepted: usize,
+    pub(crate) accepted: usize,
     next_link: usize,
     pub(crate) next_token: usize,
     /// Streams with more to read although the poll will not say so again.
@@ -349,7 +349,7 @@ impl Net {
                     // A link that came up is told before what its peer says.
                     self.tell(sink);
                 }
-                (body, Some(peer), Side::Accepted, Some(lane)) => {
+                (body, Some(peer), side, Some(lane)) if self.hello.duplex || matches!(side, Side::Accepted) => {
                     add(&self.shared.counters.messages_received, 1);
                     conn.parked = Some(NetEvent::Received { from: peer.raft_id, lane, body });
                 }
@@ -376,12 +376,12 @@ impl Net {
                 }
                 let lane = handshake::check(&self.hello, &theirs, None)?;
                 let (raft_id, node_id) = (theirs.raft_id, theirs.node_id.clone());
-                conn.established(theirs, lane);
+                conn.established(theirs.clone(), lane);
                 if first {
                     self.replace_older(token, raft_id, lane, now);
                     self.hasten(&node_id, now);
                 }
-                Ok(())
+                if theirs.duplex { self.duplex_hello(token, theirs, lane, first) } else { Ok(()) }
             }
             Side::Dialed { link } => self.hello_from_dialed(token, link, theirs, now),
         }
@@ -418,8 +418,13 @@ impl Net {
         link.failure.clear();
         if first {
             conn.queues = Some(self.shared.open(theirs.raft_id));
+            self.duplex_superseded(theirs.raft_id);
             self.dial(key, Lane::Append, now);
             self.dial(key, Lane::Forward, now);
+            if self.hello.duplex {
+                // The peer cannot dial it when it has a snapshot to send.
+                self.dial(key, Lane::Snapshot, now);
+            }
         }
         self.events.push_back(NetEvent::PeerUp { hello: theirs });
         Ok(())
@@ -451,8 +456,13 @@ impl Net {
         // A closed descriptor leaves the poll by itself; an error here changes nothing.
         let _ = self.poll.registry().deregister(&mut conn.stream);
         match (conn.side, conn.lane) {
-            (Side::Accepted, _) => self.accepted -= 1,
-            (Side::Dialed { link }, Some(Lane::Snapshot)) => self.snapshot_down(link),
+            (Side::Accepted, _) => {
+                self.accepted -= 1;
+                if let (Some(peer), Some(queues)) = (conn.peer, conn.queues) {
+                    self.duplex_closed(peer.raft_id, &queues);
+                }
+            }
+            (Side::Dialed { link }, Some(Lane::Snapshot)) if !self.hello.duplex => self.snapshot_down(link),
             (Side::Dialed { link }, _) => self.link_down(link, now, reason),
         }
     }

@@ -23,9 +23,19 @@ impl Node {
         Self::start_bounded(name, raft_id, cluster_id, listen, None)
     }
 
+    /// A node that nobody dials: its own streams carry both ways.
+    fn start_duplex(name: &str, raft_id: u64, cluster_id: u64) -> Self {
+        Self::start_with(name, raft_id, cluster_id, "127.0.0.1:0", None, true)
+    }
+
     /// With `room`, messages beyond that many wait at the sender.
     fn start_bounded(name: &str, raft_id: u64, cluster_id: u64, listen: &str, room: Option<usize>) -> Self {
-        let hello = Hello { cluster_id, node_id: name.to_owned(), raft_id, incarnation: raft_id * 10, ..Default::default() };
+        Self::start_with(name, raft_id, cluster_id, listen, room, false)
+    }
+
+    fn start_with(name: &str, raft_id: u64, cluster_id: u64, listen: &str, room: Option<usize>, duplex: bool) -> Self {
+        let node_id = name.to_owned();
+        let hello = Hello { cluster_id, node_id, raft_id, incarnation: raft_id * 10, duplex, ..Default::default() };
         let (net, handle, address) =
             Net::bind(NetConfig { listen: listen.parse().expect("an address"), hello, peers: Vec::new() }).expect("binds");
         let (sender, events) = room.map_or_else(unbounded, bounded);
@@ -179,6 +189,51 @@ fn a_slow_receiver_pushes_back_and_loses_nothing() {
         assert_eq!(b.wait_message().2, PeerBody::SnapshotChunk(chunk(offset)));
     }
     sender.join().unwrap().unwrap();
+}
+
+/// an observer dials a voter, which does not dial it → both are up → messages go both ways on every
+/// lane → the observer ends → the voter is told → it comes back, and messages flow again.
+#[test]
+fn a_duplex_stream_carries_both_ways_and_is_not_dialed_back() {
+    let voter = Node::start("voter", 1, 7, "127.0.0.1:0");
+    for round in 0..2 {
+        let observer = Node::start_duplex("observer", 9, 7);
+        observer.peers(&[("voter", voter.address)]);
+        observer.wait_up("voter");
+        assert!(voter.wait_up("observer").duplex);
+        for lane in Lane::ALL {
+            voter.net.send(9, lane, read_index(round)).unwrap();
+            assert_eq!(observer.wait_message(), (1, lane, read_index(round)));
+            observer.net.send(1, lane, read_index(round)).unwrap();
+            assert_eq!(voter.wait_message(), (9, lane, read_index(round)));
+        }
+        drop(observer);
+        voter.wait(|e| matches!(e, NetEvent::PeerDown { raft_id: 9 }).then_some(()));
+        assert!(!voter.net.is_up(9));
+    }
+    assert_eq!(voter.net.counters().dials.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+/// two observers dial each other (one feeds the other, and then the other way round) → each hears what
+/// the other sends, once → one lets go → both hear of it, and the other's streams work on.
+#[test]
+fn two_duplex_nodes_that_dial_each_other_end_up_with_one_way_out() {
+    let (a, b) = (Node::start_duplex("a", 1, 7), Node::start_duplex("b", 2, 7));
+    a.peers(&[("b", b.address)]);
+    a.wait_up("b");
+    b.wait_up("a");
+    b.peers(&[("a", a.address)]);
+    b.wait_up("a");
+    b.net.send(1, Lane::Append, read_index(1)).unwrap();
+    assert_eq!(a.wait_message(), (2, Lane::Append, read_index(1)));
+    a.peers(&[]);
+    b.wait(|e| matches!(e, NetEvent::PeerDown { raft_id: 1 }).then_some(()));
+    b.wait_up("a");
+    a.wait_up("b");
+    b.net.send(1, Lane::Control, read_index(2)).unwrap();
+    assert_eq!(a.wait_message(), (2, Lane::Control, read_index(2)));
+    a.net.send(2, Lane::Append, read_index(3)).unwrap();
+    assert_eq!(b.wait_message(), (1, Lane::Append, read_index(3)));
 }
 
 /// Bytes that are no frame close the stream, and a message before `Hello` does too.
