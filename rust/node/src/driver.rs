@@ -238,6 +238,7 @@ impl Driver {
                 }
             }
             Event::CheckpointDropped { index } => {
+                self.observers_checkpoint_dropped(index);
                 if let Some(consensus) = &mut self.consensus {
                     consensus.withdraw_snapshot(index);
                 }

@@ -110,6 +110,10 @@ impl Driver {
         self.observers.tail.snapshot_made(index, term);
     }
 
+    pub(crate) fn observers_checkpoint_dropped(&mut self, index: u64) {
+        self.observers.tail.checkpoint_dropped(index);
+    }
+
     pub(crate) fn observers_snapshot_failed(&mut self) {
         self.observers.tail.snapshot_failed(self.now_us);
     }
@@ -166,6 +170,7 @@ impl Driver {
                 }
                 TailEffect::MakeSnapshot => self.make_snapshot(),
                 TailEffect::SendSnapshot { to, index, term } => {
+                    self.keeping.snapshot_sending(to, index);
                     let meta = SnapshotMeta { index, term, configuration: self.observers.snapshot_configuration.clone() };
                     let raft_message = consensus::snapshot_message(self.identity.raft_id, to, &meta);
                     self.effects.push(Effect::SendSnapshot { to, raft_message });

@@ -258,6 +258,11 @@ impl Tail {
         self.snapshot = Some((index, term)).max(self.snapshot);
     }
 
+    /// The checkpoint is gone: the next child that needs one has a new one made.
+    pub fn checkpoint_dropped(&mut self, index: u64) {
+        self.snapshot.take_if(|(at, _)| *at == index);
+    }
+
     pub fn snapshot_failed(&mut self, now_us: Micros) {
         self.making = false;
         for child in self.children.values_mut() {

@@ -17,6 +17,18 @@ pub struct ClusterNode {
     pub address: String,
 }
 
+/// What a node is to its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// It has the log: a voter, or a learner on its way to be one.
+    #[default]
+    Voter,
+    /// It tails the committed log through other nodes. `cluster` names some of the cluster's nodes to
+    /// ask, and not itself.
+    Observer,
+}
+
 /// What [`crate::Service::open`] takes. Fields that JSON leaves out have the defaults of DESIGN §6.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +36,7 @@ pub struct Config {
     /// The node's label, unique in its cluster.
     pub node_id: String,
     pub data_dir: PathBuf,
+    pub role: NodeRole,
     /// `host:port` on which other nodes are accepted; port 0 takes a free one.
     pub raft_listen: String,
     /// `host:port` that others dial; empty: the bound address.
@@ -100,6 +113,7 @@ impl Default for Config {
         Self {
             node_id: String::new(),
             data_dir: PathBuf::new(),
+            role: NodeRole::Voter,
             raft_listen: "127.0.0.1:0".to_owned(),
             raft_advertise: String::new(),
             http_address: String::new(),
@@ -213,6 +227,7 @@ impl Config {
             true => vec![(self.node_id.clone(), address.clone())],
             false => self.cluster.iter().map(|n| (n.node_id.clone(), n.address.clone())).collect(),
         };
+        config.observer = self.role == NodeRole::Observer;
         config.address = address;
         config.http_address = self.http_address.clone();
         config.consensus.election_ticks_min = self.election_ticks_min;
@@ -286,6 +301,9 @@ mod tests {
             (r#""snapshot_rate_mib":0"#, "snapshot_rate_mib"),
             (r#""keep_bytes":1000"#, "keep_bytes"),
             (r#""no_such_field":1"#, "config"),
+            (r#""role":"king""#, "config"),
+            (r#""role":"observer""#, "cluster"),
+            (r#""role":"observer","cluster":[{"node_id":"a","address":"b:1"}]"#, "cluster"),
         ];
         for (change, field) in cases {
             let error = Config::from_json(&json(change)).expect_err(change);

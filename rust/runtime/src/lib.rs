@@ -43,7 +43,7 @@ mod threads;
 mod transfers;
 mod wake;
 
-pub use config::{ClusterNode, Config, ConfigError};
+pub use config::{ClusterNode, Config, ConfigError, NodeRole};
 pub use handle::{Busy, Handle};
 pub use metrics::{Counters, Histogram, HistogramView};
 pub use service::{OpenError, Service};

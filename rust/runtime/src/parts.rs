@@ -7,15 +7,15 @@ use std::sync::atomic::AtomicU64;
 use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
 use codec::peer::{Hello, PeerBody};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use node::{ApplyDriver, Driver, Event, InstalledReport};
-use store::rocks::{DataDirectory, Opened, RocksLog, RocksState};
+use node::{ApplyDriver, Driver, Event, InstalledReport, NodeDriver, ObserverDriver, ObserverStart};
+use store::rocks::{DataDirectory, Opened, OpenedObserver, RocksState};
 use store::{LogReader, LogStore, StateStore, meta_of};
 use transport::{Net, NetConfig, NetHandle, PeerAddress};
 
 use crate::apply_thread::{ApplyRequest, ApplyThread, write_first_rows};
 use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, NodeRole};
 use crate::disk_thread::{DiskRequest, DiskThread, Fetch};
 use crate::feed::Feed;
 use crate::handle::{Handle, Inside};
@@ -55,7 +55,7 @@ pub(crate) struct Parts {
 
 /// What was found in the directory.
 struct Ready {
-    log: RocksLog,
+    log: Box<dyn LogStore>,
     driver: Option<ApplyDriver>,
     loaded: Option<InstalledReport>,
     configuration: ConfState,
@@ -69,24 +69,29 @@ impl Parts {
     pub(crate) fn open(config: Config) -> Result<Self, OpenError> {
         config.validate()?;
         let incarnation = getrandom::u64().map_err(other)?.max(1);
+        if config.role == NodeRole::Observer {
+            return Self::open_observer(config, incarnation);
+        }
         let opened = DataDirectory::open(&config.data_dir, &config.node_id, &config.rocks())?;
         if let Some((from, to)) = opened.report.raised_commit {
             eprintln!("taskquorum: the commit index was saved as {from} and is at least {to}: raised");
         }
-        let Opened { mut log, state, directory, .. } = opened;
+        let Opened { log, state, directory, .. } = opened;
         directory.remove_snapshots(&[])?;
-        let identity = identity_of(&mut log, &config.node_id)?;
-        let mut ready = Ready {
-            driver: None,
-            loaded: None,
-            configuration: ConfState::default(),
-            entries: Vec::new(),
-            hard_state: log.hard_state().clone(),
-            base: log.base().clone(),
-            identity,
-            log,
-        };
+        let mut ready = Ready::of(Box::new(log), &config.node_id)?;
         if ready.identity.cluster_id != 0 {
+            ready.load(state.as_ref(), incarnation, &config)?;
+        }
+        Self::build(config, incarnation, ready, state, directory)
+    }
+
+    /// An observer has a record in place of a log, and no state before its first snapshot.
+    fn open_observer(config: Config, incarnation: u64) -> Result<Self, OpenError> {
+        let opened = DataDirectory::open_observer(&config.data_dir, &config.node_id, &config.rocks())?;
+        let OpenedObserver { record, state, directory } = opened;
+        directory.remove_snapshots(&[])?;
+        let mut ready = Ready::of(Box::new(record), &config.node_id)?;
+        if meta_of(state.as_ref()).map_err(other)?.is_some() {
             ready.load(state.as_ref(), incarnation, &config)?;
         }
         Self::build(config, incarnation, ready, state, directory)
@@ -101,6 +106,7 @@ impl Parts {
             machine_version_max: machine::MACHINE_VERSION,
             expected_nodes: node::expected_names(&config.driver(incarnation, String::new())),
             address: config.raft_advertise.clone(),
+            duplex: config.role == NodeRole::Observer,
             ..Hello::default()
         };
         Net::bind(NetConfig { listen: config.listen()?, hello, peers: peers(config) })
@@ -135,17 +141,20 @@ impl Parts {
             base_index: Arc::new(AtomicU64::new(ready.base.index)),
             wires: Wires::new(&config),
         };
-        let start = node::Start {
-            identity: ready.identity,
-            hard_state: ready.hard_state,
-            base: ready.base,
-            entries: ready.entries,
-            configuration: ready.configuration,
-            loaded: ready.loaded,
-            now_us: clock.now_us(),
-            wall_us: clock.wall_us(),
+        let settings = config.driver(incarnation, advertised);
+        let (now_us, wall_us) = (clock.now_us(), clock.wall_us());
+        let (identity, configuration, loaded) = (ready.identity, ready.configuration, ready.loaded);
+        let driver = match config.role {
+            NodeRole::Observer => {
+                let start = ObserverStart { identity, configuration, loaded, now_us, wall_us };
+                NodeDriver::Observer(ObserverDriver::new(settings, start))
+            }
+            NodeRole::Voter => {
+                let (hard_state, base, entries) = (ready.hard_state, ready.base, ready.entries);
+                let start = node::Start { identity, hard_state, base, entries, configuration, loaded, now_us, wall_us };
+                NodeDriver::Voter(Driver::new(settings, start).map_err(other)?)
+            }
         };
-        let driver = Driver::new(config.driver(incarnation, advertised), start).map_err(other)?;
         *common.shared.view.lock() = driver.view();
         let reader = ready.log.reader();
         Ok(Self {
@@ -215,9 +224,9 @@ struct Common {
 }
 
 impl Common {
-    fn log_writer(&self, config: &Config, log: RocksLog) -> LogWriter {
+    fn log_writer(&self, config: &Config, log: Box<dyn LogStore>) -> LogWriter {
         LogWriter {
-            log: Box::new(log),
+            log,
             requests: self.wires.log.1.clone(),
             raft: self.wires.inner.0.clone(),
             metrics: self.metrics.clone(),
@@ -293,7 +302,7 @@ impl Common {
         }
     }
 
-    fn raft_thread(&self, driver: Driver) -> RaftThread {
+    fn raft_thread(&self, driver: NodeDriver) -> RaftThread {
         RaftThread {
             driver,
             clock: self.clock,
@@ -336,12 +345,29 @@ impl Common {
     }
 }
 
-/// The other nodes as the settings name them.
+/// The other nodes as the settings name them; an observer's driver says whom it dials.
 fn peers(config: &Config) -> Vec<PeerAddress> {
+    if config.role == NodeRole::Observer {
+        return Vec::new();
+    }
     config.cluster.iter().map(|n| PeerAddress { node_id: n.node_id.clone(), address: n.address.clone() }).collect()
 }
 
 impl Ready {
+    fn of(mut log: Box<dyn LogStore>, node_id: &str) -> Result<Self, OpenError> {
+        let identity = identity_of(log.as_mut(), node_id)?;
+        Ok(Self {
+            driver: None,
+            loaded: None,
+            configuration: ConfState::default(),
+            entries: Vec::new(),
+            hard_state: log.hard_state().clone(),
+            base: log.base().clone(),
+            identity,
+            log,
+        })
+    }
+
     /// Rebuilds the machine of a node that belongs to a cluster.
     fn load(&mut self, state: &dyn StateStore, session: u64, config: &Config) -> Result<(), OpenError> {
         if meta_of(state).map_err(other)?.is_none() {
@@ -363,7 +389,7 @@ impl Ready {
     }
 }
 
-fn identity_of(log: &mut RocksLog, node_id: &str) -> Result<Identity, OpenError> {
+fn identity_of(log: &mut dyn LogStore, node_id: &str) -> Result<Identity, OpenError> {
     if let Some(identity) = log.identity() {
         return Ok(identity.clone());
     }

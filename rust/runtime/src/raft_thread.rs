@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use codec::log::Identity;
 use codec::peer::{Lane, PeerBody, SnapshotAnswer};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
-use node::{ApplyInput, Driver, Effect, Event, NodeView, ProposalEnd, Token};
+use node::{ApplyInput, Effect, Event, NodeDriver, NodeView, ProposalEnd, Token};
 use parking_lot::Mutex;
 use transport::{NetHandle, PeerAddress, SendError};
 
@@ -67,7 +67,7 @@ struct Waiting {
 }
 
 pub(crate) struct RaftThread {
-    pub driver: Driver,
+    pub driver: NodeDriver,
     pub clock: Clock,
     /// From callers and peers: bounded.
     pub inbox: Receiver<Event>,

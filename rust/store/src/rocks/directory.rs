@@ -45,6 +45,10 @@ pub struct Opened {
 }
 
 impl DataDirectory {
+    pub(super) fn locked(path: PathBuf, options: RocksOptions, lock: File) -> Self {
+        Self { path, options, _lock: lock }
+    }
+
     /// Opens (or makes) the directory of node `node_id`, verifies the whole log, and checks log,
     /// witness and state against each other.
     ///
@@ -54,6 +58,9 @@ impl DataDirectory {
         options.validate()?;
         files::make_directory(path)?;
         let directory = Self { path: path.to_owned(), options: options.clone(), _lock: lock(path)? };
+        if path.join(keys::OBSERVER_FILE).exists() {
+            return Err(StoreError::Foreign { path: path.to_owned(), what: "it is the directory of an observer".to_owned() });
+        }
         let mut report = OpenReport { created: directory.make_log(node_id)?, ..OpenReport::default() };
         let witness = WitnessFile::load(&directory.path.join(keys::WITNESS_FILE))?;
         let log_path = directory.path.join(keys::LOG_DIR);
@@ -193,7 +200,7 @@ impl DataDirectory {
 }
 
 /// Takes the directory for this process; the lock goes with the process, whatever happens to it.
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = path.join(keys::LOCK_FILE);
     let failed = |error: std::io::Error| StoreError::failed(format!("cannot lock {}", lock_path.display()), error);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;

@@ -11,6 +11,8 @@ pub const INCOMING_DIR: &str = "incoming";
 /// Held by the process that uses the directory; its text is that process's id.
 pub const LOCK_FILE: &str = "LOCK";
 pub const WITNESS_FILE: &str = "witness";
+/// Who an observer is, and its state directory; in place of log and witness.
+pub const OBSERVER_FILE: &str = "observer";
 
 /// Column family of the log database: entry key → log record.
 pub const ENTRIES: &str = "entries";

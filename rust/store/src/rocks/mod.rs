@@ -8,6 +8,7 @@
 //!    state-<n>/     state database; the log's base names the current one
 //!    snapshots/     checkpoints on their way to other nodes
 //!    incoming/      a snapshot that is being received
+//!    observer       an observer's record, in place of witness and log
 //! ```
 
 mod checks;
@@ -16,6 +17,7 @@ mod files;
 mod incoming;
 mod keys;
 mod log;
+mod observer;
 mod options;
 mod record;
 mod state;
@@ -23,5 +25,6 @@ mod witness;
 
 pub use directory::{DataDirectory, OpenReport, Opened};
 pub use log::RocksLog;
+pub use observer::{ObserverRecord, OpenedObserver};
 pub use options::RocksOptions;
 pub use state::RocksState;
