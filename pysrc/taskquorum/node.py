@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from taskquorum._native import Busy
+from taskquorum.contact import Contact
 from taskquorum.errors import BusyError, OutcomeUnknownError, ProblemError, UnavailableError
 
 LOG = logging.getLogger("taskquorum.node")
@@ -125,6 +126,8 @@ class Node:
         self._reads: list[tuple[Callable[[], None], Failed]] = []
         self._beats: list[tuple[tuple[str, int, tuple[int, int, int] | None], Callable[[Beat], None], Failed]] = []
         self._flushing = False
+        self._contact = Contact(loop.time, ELECTION_TIMEOUT_S)
+        self._probing = False
         self._pending: dict[int, tuple[list[_Proposal], int]] = {}
         self._reading: dict[int, list[tuple[Callable[[], None], Failed]]] = {}
         self._beating: dict[int, tuple[Callable[[Beat], None], Failed]] = {}
@@ -136,17 +139,17 @@ class Node:
     # ---- out: collected in a loop turn, sent at its end -----------------------------------
 
     def propose(self, commands: Sequence[bytes], then: OnOutcomes, failed: Failed) -> None:
-        """Proposes encoded commands; `then` gets one outcome a command. Fails at once while no leader is known."""
-        if self.leaderless:
+        """Proposes encoded commands; `then` gets one outcome a command. Fails at once while the node is cut off."""
+        if self.cut_off:
             failed(_no_leader())
             return
         self._proposals.append(_Proposal(commands, then, failed))
         self._flush_soon()
 
     def readable(self, then: Callable[[], None], failed: Failed) -> None:
-        """Calls `then` once local state is as new as every write acknowledged before this call. Fails at once while no
-        leader is known."""
-        if self.leaderless:
+        """Calls `then` once local state is as new as every write acknowledged before this call. Fails at once while the
+        node is cut off."""
+        if self.cut_off:
             failed(_no_leader())
             return
         self._reads.append((then, failed))
@@ -186,6 +189,7 @@ class Node:
             waiting, self._reads = self._reads, []
             try:
                 self._reading[self.native.read_index(READ_MS)] = waiting
+                self._contact.asked()
             except Busy:
                 for _, failed in waiting:
                     failed(_busy())
@@ -230,6 +234,7 @@ class Node:
             group[0].failed(ProblemError("the command could not be encoded"))
         else:
             self._pending[token] = (group, count)
+            self._contact.asked()
 
     # ---- in: what the eventfd announces ---------------------------------------------------
 
@@ -247,6 +252,7 @@ class Node:
 
     def _on_proposed(self, token: int, failure: int, revision: int, outcomes: list[tuple[Any, ...]]) -> None:
         group, count = self._pending.pop(token)
+        self._contact.ended(failure == 0)
         if failure == 0 and len(outcomes) != count:
             LOG.error("%d outcomes for %d commands", len(outcomes), count)
             failure = 1
@@ -261,6 +267,7 @@ class Node:
             guarded(proposal.then, proposal.failed, taken)
 
     def _on_readable(self, token: int, ok: bool) -> None:
+        self._contact.ended(ok)
         for then, failed in self._reading.pop(token):
             if ok:
                 guarded(then, failed)
@@ -325,6 +332,29 @@ class Node:
         since = self._leaderless_since
         return since is not None and self._loop.time() - since >= ELECTION_TIMEOUT_S
 
+    @property
+    def cut_off(self) -> bool:
+        """No leader can be reached, as far as this node knows: what needs one is refused at once."""
+        if self._contact.silent:
+            self._probe()
+            return True
+        return self.leaderless
+
+    def _probe(self) -> None:
+        """Asks for a read index of its own: the answer ends the silence."""
+        if self._probing:
+            return
+
+        def ended(_: ProblemError | None = None) -> None:
+            self._probing = False
+
+        try:
+            self._reading[self.native.read_index(BEAT_MS)] = [(ended, ended)]
+        except Busy:
+            return
+        self._probing = True
+        self._contact.asked()
+
     # ---- interest --------------------------------------------------------------------------
 
     def watch_task(self, task_id: bytes, callback: Callable[[int], None]) -> Callable[[], None]:
@@ -383,7 +413,7 @@ def _log_failure(problem: ProblemError) -> None:
 
 
 def _no_leader() -> ProblemError:
-    return UnavailableError("this node has known no leader for an election timeout: nothing was done", code="no_leader")
+    return UnavailableError("this node has heard of no leader for an election timeout: nothing was done", code="no_leader")
 
 
 def _busy() -> ProblemError:

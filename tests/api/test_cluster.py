@@ -179,6 +179,26 @@ async def test_a_node_that_is_cut_off_refuses_at_once_what_needs_a_leader(api: A
     assert (await api.call("GET", task)).status == 200
 
 
+async def test_a_node_whose_leader_is_silent_refuses_at_once_until_it_is_answered(api: Api) -> None:
+    """A leader is known, but nothing is answered: for one election timeout writes wait, then further ones are refused; the
+    answer comes → all are taken."""
+    path, submit = "/tasks/distributed", {"task_type": "t"}
+    api.native.hold = True
+    first = asyncio.create_task(api.call("POST", path, submit))
+    async with asyncio.timeout(5):
+        while not api.app.node.cut_off:
+            await asyncio.sleep(0)
+    proposed = len(api.native.proposed)
+    for method, body in (("POST", submit), ("GET", None)):
+        answer = await api.call(method, path, body)
+        assert (answer.status, answer.json["code"]) == (503, "no_leader")
+    assert (len(api.native.proposed), api.native.reads) == (proposed, 1)
+    api.native.release()
+    assert (await first).status == 202
+    assert (await api.call("POST", path, submit)).status == 202
+    assert (await api.call("GET", path)).status == 200
+
+
 async def test_ready_needs_a_leader_and_little_lag(api: Api) -> None:
     assert (await api.call("GET", "/readyz")).status == 200
     api.native.view["leader"] = None
