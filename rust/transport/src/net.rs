@@ -375,6 +375,12 @@ impl Net {
                     return Err(Refused::Removed { raft_id: theirs.raft_id });
                 }
                 let lane = handshake::check(&self.hello, &theirs, None)?;
+                // It may say Hello again, when it has joined a cluster; it stays who it is.
+                if let Some(peer) = &conn.peer
+                    && ((peer.raft_id, peer.incarnation) != (theirs.raft_id, theirs.incarnation) || conn.lane != Some(lane))
+                {
+                    return Err(Refused::Malformed { node_id: theirs.node_id, what: "another identity or lane than at first" });
+                }
                 let (raft_id, node_id) = (theirs.raft_id, theirs.node_id.clone());
                 conn.established(theirs.clone(), lane);
                 if first {

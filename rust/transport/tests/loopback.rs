@@ -254,6 +254,51 @@ fn a_stream_of_garbage_is_closed() {
     assert_eq!(a.net.counters().malformed.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
+/// What a network that repeats and reorders whole frames can do to a stream: messages come as often and in the order in which
+/// the frames come (the protocols above allow for both), a repeated Hello changes nothing, a message ahead of Hello, another
+/// identity or another lane closes the stream.
+#[test]
+fn repeated_and_reordered_frames_are_taken_as_they_come_or_the_stream_is_closed() {
+    use std::io::{Read, Write};
+    let a = Node::start("a", 1, 7, "127.0.0.1:0");
+    let hello = Hello {
+        cluster_id: 7,
+        node_id: "b".to_owned(),
+        raft_id: 2,
+        incarnation: 20,
+        protocol_version: transport::PROTOCOL_VERSION,
+        lane: Lane::Control as u32,
+        ..Default::default()
+    };
+    let frame = |body: PeerBody| transport::framing::encode(body);
+    let say = |frames: &[Vec<u8>]| {
+        let mut stream = std::net::TcpStream::connect(a.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&frames.concat()).unwrap();
+        stream
+    };
+    let same = frame(PeerBody::Hello(hello.clone()));
+    let stream =
+        say(&[same.clone(), frame(read_index(2)), same.clone(), frame(read_index(1)), frame(read_index(1)), same.clone()]);
+    let got: Vec<PeerBody> = (0..3).map(|_| a.wait_message().2).collect();
+    assert_eq!(got, [read_index(2), read_index(1), read_index(1)]);
+    drop(stream);
+    let other = frame(PeerBody::Hello(Hello { raft_id: 3, ..hello.clone() }));
+    let later = frame(PeerBody::Hello(Hello { incarnation: 21, ..hello.clone() }));
+    let elsewhere = frame(PeerBody::Hello(Hello { lane: Lane::Append as u32, ..hello.clone() }));
+    for frames in [[frame(read_index(9)), same.clone()], [same.clone(), other], [same.clone(), later], [same.clone(), elsewhere]]
+    {
+        let ended = say(&frames).read_to_end(&mut Vec::new());
+        let closed = ended.as_ref().map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+        assert!(closed, "the stream stays open: {ended:?}");
+    }
+    // Nothing of it was delivered under either identity.
+    let mut stream = say(&[same, frame(read_index(3))]);
+    assert_eq!(a.wait_message(), (2, Lane::Control, read_index(3)));
+    stream.write_all(&[0xff; 64]).unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
 /// A name is looked up off the net thread.
 #[test]
 fn names_are_resolved() {
