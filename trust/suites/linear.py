@@ -1,8 +1,9 @@
 """R3: what many clients were told by real processes, while these are killed, stopped, cut off and led by others, fits one order.
 
 A run is 20,000 operations on keys and tasks (docs/history-format.md) by 18 clients and 4 agents, each asking any node, with a
-fault every second or two: SIGKILL and restart, SIGSTOP for a while, a partition of the links, a hand-over of leadership. Odd
-seeds have three nodes, even ones five. The history is checked by `linear-check`; a violation keeps it.
+fault every second or two: SIGKILL and restart, SIGSTOP for a while, a hand-over of leadership, and a partition of the links or,
+in every third run, frames between the nodes that come late, doubled, in another order, damaged or never. Odd seeds have three
+nodes, even ones five. The history is checked by `linear-check`; a violation keeps it.
 
 `python -m trust.suites.linear --stale` records one run whose reads go to any node's own state (`consistency=local`) as if they
 were linearizable, and says whether the checker noticed: it must.
@@ -27,8 +28,10 @@ from trust.history import History
 from trust.key_clients import Keys
 from trust.links import SHAPES, partition
 from trust.netns import NetnsCluster
+from trust.proxy import CALM, Trouble
 from trust.suite import Counts, Skip, Suite, Violation
 from trust.task_clients import Tasks
+from trust.troubled import TroubledCluster
 from trust.verify import CONVERGE_S, converged
 
 OPERATIONS = 20_000
@@ -94,13 +97,14 @@ class Faults:
     def __init__(self, cluster: Cluster, seed: int, until_set: threading.Event) -> None:
         self.cluster = cluster
         self.choice = random.Random(seed)
-        self.counts = {"kills": 0, "stops": 0, "cuts": 0, "transfers": 0}
+        self.counts = {"kills": 0, "stops": 0, "cuts": 0, "transfers": 0, "troubles": 0}
         self._over = until_set
 
     def run(self) -> None:
         """Until the event is set; everything is mended when it returns."""
         kinds = [self.kill, self.stop, self.transfer]
         kinds += [self.cut, self.cut] if isinstance(self.cluster, NetnsCluster) else []
+        kinds += [self.trouble, self.trouble, self.trouble] if isinstance(self.cluster, TroubledCluster) else []
         began = time.monotonic()
         while not self._over.wait(self.choice.uniform(0.3, 1.2)):
             if time.monotonic() - began > RUN_S:
@@ -139,14 +143,29 @@ class Faults:
             self.cluster.network.cut(())
         self.counts["cuts"] += 1
 
+    def trouble(self) -> None:
+        """Two of the troubles at once, on all links, delays among them."""
+        assert isinstance(self.cluster, TroubledCluster)
+        much = {"lose": 0.05, "double": 0.2, "swap": 0.2, "damage": 0.005}
+        chosen = {name: much[name] for name in self.choice.sample(sorted(much), 2)}
+        proxy = self.cluster.proxy
+        proxy.trouble = Trouble(delay_ms=self.choice.choice([(0, 0), (0, 20), (5, 60)]), **chosen)
+        try:
+            self._over.wait(self.choice.uniform(0.5, 3.0))
+        finally:
+            proxy.trouble = CALM
+        self.counts["troubles"] += 1
+
     def transfer(self) -> None:
         self._node().try_call("POST", "/cluster/transfer-leader", {})
         self.counts["transfers"] += 1
 
 
 def make_cluster(directory: Path, seed: int) -> Cluster:
-    """Three or five nodes, in namespaces where those can be made."""
+    """Three or five nodes: every third seed behind a proxy, else in namespaces where those can be made."""
     nodes = 3 if seed % 2 else 5
+    if seed % 3 == 0:
+        return TroubledCluster(directory, nodes, seed)
     try:
         netns.need()
     except Skip:
@@ -172,7 +191,7 @@ def record(seed: int, workdir: Path, operations: int = OPERATIONS, reading: str 
             until(lambda: converged(cluster.nodes.values()), "all nodes have applied the same", CONVERGE_S)
         except TimeoutError as error:
             raise Violation(str(error)) from error
-        where = "namespaces" if isinstance(cluster, NetnsCluster) else "loopback"
+        where = {NetnsCluster: "namespaces", TroubledCluster: "troubled links"}.get(type(cluster), "loopback")
         shape = f"{len(cluster.nodes)} nodes, {where}"
     history.check(recorded.path)
     return {"shape": shape, "operations": recorded.operations, "unknown": recorded.unknown, **faults.counts}
