@@ -18,4 +18,4 @@ mod state;
 
 pub use error::{Damage, StoreError};
 pub use log::{LogReader, LogStore, Position};
-pub use state::{StateStore, meta_of, state_hash};
+pub use state::{Hashed, StateStore, meta_of, state_hash, state_hash_paced};

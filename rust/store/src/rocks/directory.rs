@@ -12,8 +12,10 @@ use codec::log::LogBase;
 
 use super::log::{self, OpenedLog};
 use super::witness::WitnessFile;
-use super::{RocksLog, RocksOptions, RocksState, checks, files, keys};
-use crate::{Position, StoreError, meta_of};
+use super::{RocksLog, RocksOptions, RocksState, aside, checks, files, keys};
+use crate::{LogStore, Position, StoreError, meta_of};
+
+type Stores = (RocksLog, Arc<RocksState>, String, OpenReport);
 
 /// The directory, held until this is dropped.
 pub struct DataDirectory {
@@ -34,12 +36,19 @@ pub struct OpenReport {
     pub removed: Vec<String>,
     /// A received snapshot whose install had not begun: it can be offered again without its files.
     pub taken_back: Option<String>,
+    /// What was damaged and is now kept aside, for people.
+    pub repaired: Vec<String>,
+    /// Why there is no state: it was damaged, and the log alone cannot bring it back. `Opened::state` holds
+    /// nothing then; the node must install another one before it serves.
+    pub without_state: Option<String>,
 }
 
 /// An open directory. Drop the stores before the directory.
 pub struct Opened {
     pub log: RocksLog,
     pub state: Arc<RocksState>,
+    /// Name of the state's directory.
+    pub state_dir: String,
     pub directory: DataDirectory,
     pub report: OpenReport,
 }
@@ -55,9 +64,76 @@ impl DataDirectory {
     /// # Errors
     /// `Locked`, `Foreign`, `Damaged`, `Unusable`, `Failed`.
     pub fn open(path: &Path, node_id: &str, options: &RocksOptions) -> Result<Opened, StoreError> {
+        Self::take(path, options)?.open_files(node_id, false).map_err(|(error, _)| error)
+    }
+
+    /// Opens the directory like [`DataDirectory::open`], and goes on without what is damaged: a damaged log is
+    /// kept aside and the directory begins anew as `raft_id`, a damaged state is kept aside alone.
+    ///
+    /// # Errors
+    /// As for `open`; `Damaged` only where the files that say how to go on are damaged themselves.
+    pub fn open_repairing(path: &Path, node_id: &str, options: &RocksOptions, raft_id: u64) -> Result<Opened, StoreError> {
+        let directory = Self::take(path, options)?;
+        if directory.is_retiring()? {
+            return directory.begin_anew(node_id);
+        }
+        let (damage, directory) = match directory.open_files(node_id, false) {
+            Err((StoreError::Damaged(damage), directory)) => (damage, directory),
+            result => return result.map_err(|(error, _)| error),
+        };
+        let what = format!("{}: {}", damage.path.display(), damage.what);
+        let Some(name) = directory.is_of_state(&damage) else {
+            directory.retire(node_id, raft_id, &what)?;
+            return directory.begin_anew(node_id);
+        };
+        let kept = directory.set_aside_state(&name, &what)?;
+        let kept = kept.map(|aside| format!("{what}. The state is kept in {}", directory.path.join(aside).display()));
+        let note = kept.unwrap_or(what);
+        // The log may hold everything since the first configuration; else the node waits for a snapshot.
+        let mut opened = match directory.open_files(node_id, false) {
+            Err((StoreError::Damaged(damage), directory)) if directory.is_of_state(&damage).is_some() => {
+                let mut opened = directory.open_files(node_id, true).map_err(|(error, _)| error)?;
+                opened.report.without_state = Some(note.clone());
+                opened
+            }
+            result => result.map_err(|(error, _)| error)?,
+        };
+        opened.report.repaired.push(note);
+        Ok(opened)
+    }
+
+    /// Takes the directory for this process.
+    fn take(path: &Path, options: &RocksOptions) -> Result<Self, StoreError> {
         options.validate()?;
         files::make_directory(path)?;
-        let directory = Self { path: path.to_owned(), options: options.clone(), _lock: lock(path)? };
+        Ok(Self { path: path.to_owned(), options: options.clone(), _lock: lock(path)? })
+    }
+
+    /// Moves the retired files aside, and opens what is then a new directory under the next identity.
+    fn begin_anew(self, node_id: &str) -> Result<Opened, StoreError> {
+        let Some((note, next)) = self.move_retired()? else {
+            return self.open_files(node_id, false).map_err(|(error, _)| error);
+        };
+        let mut opened = self.open_files(node_id, false).map_err(|(error, _)| error)?;
+        if opened.log.identity().is_none() {
+            opened.log.save_identity(&next)?;
+        }
+        std::fs::remove_file(&note).map_err(|e| StoreError::failed(format!("cannot remove {}", note.display()), e))?;
+        files::sync_directory(&opened.directory.path)?;
+        opened.report.repaired.push(next.damaged);
+        Ok(opened)
+    }
+
+    /// `without_state`: the log alone, with an empty state in the place of the one it names.
+    fn open_files(self, node_id: &str, without_state: bool) -> Result<Opened, (StoreError, Self)> {
+        match self.open_stores(node_id, without_state) {
+            Ok((log, state, state_dir, report)) => Ok(Opened { log, state, state_dir, directory: self, report }),
+            Err(error) => Err((error, self)),
+        }
+    }
+
+    fn open_stores(&self, node_id: &str, without_state: bool) -> Result<Stores, StoreError> {
+        let (path, options, directory) = (self.path.as_path(), &self.options, self);
         if path.join(keys::OBSERVER_FILE).exists() {
             return Err(StoreError::Foreign { path: path.to_owned(), what: "it is the directory of an observer".to_owned() });
         }
@@ -72,10 +148,19 @@ impl DataDirectory {
             return Err(StoreError::damaged(log_path, "the base record is missing"));
         };
         let state_path = path.join(&base.state_dir);
-        let rebuildable = checks::can_be_rebuilt(&found) && !state_path.join("CURRENT").exists();
-        let state = Arc::new(RocksState::open(&state_path, options, rebuildable)?);
-        let meta = meta_of(state.as_ref()).map_err(|e| StoreError::damaged(&state_path, e.to_string()))?;
-        let applied = checks::state(&log_path, &state_path, &found, meta.as_ref())?;
+        let (state, state_dir, applied) = match without_state {
+            true => (directory.empty_state()?, keys::REBUILDING_DIR.to_owned(), 0),
+            false => {
+                if let Some(reason) = directory.mark_of(&base.state_dir) {
+                    return Err(StoreError::damaged(state_path, reason));
+                }
+                let rebuildable = checks::can_be_rebuilt(&found) && !state_path.join("CURRENT").exists();
+                let state = RocksState::open(&state_path, options, rebuildable)?;
+                let meta = meta_of(&state).map_err(|e| StoreError::damaged(&state_path, e.to_string()))?;
+                let applied = checks::state(&log_path, &state_path, &found, meta.as_ref())?;
+                (state, base.state_dir.clone(), applied)
+            }
+        };
         let last = found.last;
         drop(found);
 
@@ -91,8 +176,22 @@ impl DataDirectory {
                 report.taken_back = Some(name);
             }
         }
-        report.removed = directory.remove_unnamed(&[base.state_dir])?;
-        Ok(Opened { log, state, directory, report })
+        if let Some(identity) = log.identity()
+            && aside::read_identity(&path.join(keys::IDENTITY_FILE)).as_ref() != Some(identity)
+        {
+            aside::keep_identity(path, identity)?;
+        }
+        report.removed = directory.remove_unnamed(&[base.state_dir, state_dir.clone()])?;
+        Ok((log, Arc::new(state), state_dir, report))
+    }
+
+    /// An empty state in the place of a damaged one.
+    fn empty_state(&self) -> Result<RocksState, StoreError> {
+        let path = self.path.join(keys::REBUILDING_DIR);
+        if path.exists() {
+            files::remove_directory(&path)?;
+        }
+        RocksState::open(&path, &self.options, true)
     }
 
     /// Makes the log of an empty directory, or finishes making one; true if it did. The witness
@@ -130,9 +229,16 @@ impl DataDirectory {
         &self.path
     }
 
-    /// A name never used by a state directory that is still here.
+    pub(super) fn options(&self) -> &RocksOptions {
+        &self.options
+    }
+
+    /// A name never used by a state directory that is still here, or was set aside.
     pub(super) fn next_state_dir(&self) -> Result<String, StoreError> {
-        let names = files::directories(&self.path)?;
+        let mut names = files::directories(&self.path)?;
+        for aside in self.kept_aside()? {
+            names.extend(files::directories(&self.path.join(aside))?);
+        }
         let number = names.iter().filter_map(|name| keys::state_dir_number(name)).max().unwrap_or(0) + 1;
         Ok(keys::state_dir(number))
     }
@@ -165,11 +271,16 @@ impl DataDirectory {
         self.path.join(keys::SNAPSHOTS_DIR).join(index.to_string())
     }
 
-    /// Deletes the state directories not in `keep` and returns their names. None of them may be open.
+    /// Deletes the state directories not in `keep` and returns their names; one that was marked as damaged is
+    /// set aside instead. None of them may be open.
     pub fn remove_unnamed(&self, keep: &[String]) -> Result<Vec<String>, StoreError> {
         let mut removed = Vec::new();
         for name in files::directories(&self.path)? {
-            if keys::state_dir_number(&name).is_some() && !keep.contains(&name) {
+            let ours = keys::state_dir_number(&name).is_some() || name == keys::REBUILDING_DIR;
+            if let Some(reason) = self.mark_of(&name).filter(|_| ours && !keep.contains(&name)) {
+                let aside = self.set_aside_state(&name, &reason)?.unwrap_or_default();
+                eprintln!("taskquorum: the damaged state {name} is kept in {}", self.path.join(aside).display());
+            } else if ours && !keep.contains(&name) {
                 self.remove_state_dir(&name)?;
                 removed.push(name);
             }

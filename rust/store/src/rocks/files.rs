@@ -48,6 +48,25 @@ pub(super) fn sync_tree(directory: &Path) -> Result<(), StoreError> {
     directory.parent().map_or(Ok(()), sync_directory)
 }
 
+/// Moves a file or directory within one file system; durable once both parents are synced.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(failed("move", from))
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(failed("read", path))
+}
+
+/// Names of everything in a directory, sorted.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed("read", path))? {
+        names.extend(entry.map_err(failed("read", path))?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Names of the sub-directories, sorted; a directory that does not exist has none.
 pub(super) fn directories(path: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(path) {

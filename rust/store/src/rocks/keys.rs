@@ -13,6 +13,10 @@ pub const LOCK_FILE: &str = "LOCK";
 pub const WITNESS_FILE: &str = "witness";
 /// Who an observer is, and its state directory; in place of log and witness.
 pub const OBSERVER_FILE: &str = "observer";
+/// A copy of the identity, for the day on which the log cannot be read.
+pub const IDENTITY_FILE: &str = "identity";
+/// Takes the place of a damaged state until another one is installed; holds nothing worth keeping.
+pub const REBUILDING_DIR: &str = "rebuilding";
 
 /// Column family of the log database: entry key → log record.
 pub const ENTRIES: &str = "entries";

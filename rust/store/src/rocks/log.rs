@@ -9,6 +9,7 @@ use codec::frame::to_frame;
 use codec::log::{HardState, Identity, LogBase, LogEntry, LogRecord};
 use rocksdb::{DB, ReadOptions, WriteBatch, WriteOptions};
 
+use super::aside;
 use super::record::{self, family};
 use super::witness::WitnessFile;
 use super::{RocksOptions, keys};
@@ -104,6 +105,14 @@ impl OpenedLog {
     pub fn is_new(&self) -> bool {
         self.identity.is_none() && self.last.index == 0 && self.hard_state == HardState::default()
     }
+}
+
+/// The identity record alone, from a log that may be damaged elsewhere.
+pub(super) fn read_identity(path: &Path, options: &RocksOptions) -> Result<Option<Identity>, StoreError> {
+    let cache = options.cache();
+    let families = options.log_families(&cache);
+    let db = DB::open_cf_descriptors_read_only(&options.log_database(false), path, families, false);
+    record::read_meta(&db.map_err(|e| record::unreadable(path, e))?, keys::IDENTITY, FrameKind::Identity)
 }
 
 /// Writes the first base of a new log; synced.
@@ -265,6 +274,10 @@ impl LogStore for RocksLog {
         let mut batch = WriteBatch::default();
         self.put_meta(&mut batch, keys::IDENTITY, to_frame(FrameKind::Identity, identity));
         self.write(batch, true)?;
+        if let Some(directory) = self.files.db.path().parent() {
+            let kept = aside::keep_identity(directory, identity);
+            self.kept(kept)?;
+        }
         self.identity = Some(identity.clone());
         Ok(())
     }

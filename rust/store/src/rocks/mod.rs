@@ -4,13 +4,16 @@
 //! <data directory>/
 //!    LOCK           held by the process that uses it
 //!    witness        how far the log had certainly come
+//!    identity       who this directory is, beside the record in the log
 //!    log/           log database: entries, hard state, base, identity
 //!    state-<n>/     state database; the log's base names the current one
 //!    snapshots/     checkpoints on their way to other nodes
 //!    incoming/      a snapshot that is being received
 //!    observer       an observer's record, in place of witness and log
+//!    damaged-<t>/   files that were found damaged, and why: see [`aside`]
 //! ```
 
+mod aside;
 mod checks;
 mod directory;
 mod files;

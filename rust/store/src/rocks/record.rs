@@ -24,8 +24,14 @@ pub(super) fn undecodable(path: &Path, what: String, error: DecodeError) -> Stor
 
 /// What a failed read of the database means.
 pub(super) fn unreadable(path: &Path, error: rocksdb::Error) -> StoreError {
+    let text = error.to_string();
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => StoreError::damaged(path, error.to_string()),
+        rocksdb::ErrorKind::Corruption => StoreError::damaged(path, text),
+        // A file that the database names is not there.
+        rocksdb::ErrorKind::IOError if text.contains("No such file or directory") => StoreError::damaged(path, text),
+        // A manifest that was cut names too few families; one of a newer release names more.
+        rocksdb::ErrorKind::InvalidArgument if text.contains("not opened") => StoreError::Unusable(text),
+        rocksdb::ErrorKind::InvalidArgument => StoreError::damaged(path, text),
         _ => StoreError::failed(format!("cannot read {}", path.display()), error),
     }
 }
