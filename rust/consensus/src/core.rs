@@ -131,6 +131,8 @@ pub struct Consensus {
     next_fetch: u64,
     configuration: ConfState,
     timeout: ElectionTimeout,
+    /// Takes no part in elections, and no configuration change into account: see [`Consensus::set_fenced`].
+    fenced: bool,
 }
 
 impl Consensus {
@@ -157,6 +159,7 @@ impl Consensus {
             fetches: Vec::new(),
             next_fetch: 1,
             configuration: start.configuration,
+            fenced: false,
         };
         consensus.timeout.keep(&mut consensus.raw.raft);
         Ok(consensus)
@@ -165,14 +168,17 @@ impl Consensus {
     // ---- inputs ----------------------------------------------------------------------------
 
     pub fn tick(&mut self) {
-        self.raw.tick();
+        // A fenced member's election timeout never passes.
+        if !self.fenced {
+            self.raw.tick();
+        }
         self.timeout.keep(&mut self.raw.raft);
     }
 
     /// Takes a peer's message. Messages of unknown peers are dropped as Raft prescribes.
     pub fn step(&mut self, message: &[u8]) -> Result<(), ConsensusError> {
         let message = Message::parse_from_bytes(message).map_err(|e| ConsensusError::Malformed(e.to_string()))?;
-        if message.to != self.raft_id {
+        if message.to != self.raft_id || (self.fenced && is_about_elections(&message)) {
             return Ok(());
         }
         if message.get_msg_type() == MessageType::MsgAppend {
@@ -210,6 +216,24 @@ impl Consensus {
 
     pub fn transfer_leader(&mut self, to: u64) {
         self.raw.transfer_leader(to);
+    }
+
+    /// Follows without a leader, in the same term.
+    pub fn step_down(&mut self) {
+        let term = self.raw.raft.term;
+        self.raw.raft.become_follower(term, 0);
+    }
+
+    /// A fenced member stores and acknowledges entries, and installs snapshots; it votes for nobody and
+    /// never campaigns. Its configuration is that of the next snapshot.
+    pub fn set_fenced(&mut self, fenced: bool) {
+        self.fenced = fenced;
+    }
+
+    /// Asks the leader for a snapshot of everything up to this log's end; false if it cannot be asked
+    /// now, or was asked already.
+    pub fn request_snapshot(&mut self) -> bool {
+        self.raw.request_snapshot().is_ok()
     }
 
     pub fn campaign(&mut self) -> Result<(), ConsensusError> {
@@ -356,6 +380,7 @@ impl Consensus {
         for entry in committed {
             // This project proposes configuration changes in their second form only.
             if entry.entry_type == EntryType::EntryConfChangeV2
+                && !self.fenced
                 && let Ok(change) = ConfChangeV2::parse_from_bytes(&entry.data)
                 && let Ok(configuration) = self.raw.apply_conf_change(&change)
             {
@@ -447,6 +472,10 @@ impl Consensus {
 pub fn snapshot_index(message: &[u8]) -> Option<u64> {
     let message = Message::parse_from_bytes(message).ok()?;
     (message.get_msg_type() == MessageType::MsgSnapshot).then(|| message.get_snapshot().get_metadata().index)
+}
+
+fn is_about_elections(message: &Message) -> bool {
+    matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow)
 }
 
 fn encode(message: Message) -> Outgoing {

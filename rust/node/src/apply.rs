@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use codec::command::Body;
 use codec::frame::{DecodeError, Frame};
 use codec::log::{ConfState, EntryKind, LogEntry};
 use codec::row::{AgentStatus, Cf, Change, ReadError, StateRead};
@@ -13,7 +14,7 @@ use codec::{EntryPayload, FrameKind, Outcome};
 use machine::{AgentState, Applied, LoadError, Machine, RetentionLimits, SessionLookup, Signal};
 use thiserror::Error;
 
-use crate::event::{AppliedBatch, AppliedReport, ApplyInput, InstalledReport, Member};
+use crate::event::{AppliedBatch, AppliedReport, ApplyInput, CheckApplied, InstalledReport, Member};
 
 /// Timers proposed in one entry.
 const DUE_MAX: usize = 2_000;
@@ -149,18 +150,27 @@ impl ApplyDriver {
         let mut overlay = Overlay { base: rows, pending: BTreeMap::new() };
         let mut batch = AppliedBatch::default();
         let (mut resolved, mut hashes, mut log_bytes) = (Vec::new(), Vec::with_capacity(entries.len()), 0);
-        for entry in entries {
+        let mut checks = Vec::new();
+        let mut entries = entries.into_iter();
+        for entry in entries.by_ref() {
             log_bytes += entry.data.len() as u64 + 64;
             let configuration = configurations.iter().find(|(index, _)| *index == entry.index).map(|(_, c)| c.clone());
-            let applied = self.entry(&overlay, &entry, configuration, &mut resolved)?;
+            let applied = self.entry(&overlay, &entry, configuration, &mut resolved, &mut checks)?;
             hashes.push((entry.index, self.machine.hash()));
             batch.signals.extend(applied.signals);
             overlay.pending.extend(applied.changes.into_iter().map(|c| ((c.cf, c.key), c.value)));
+            // The rows are read as of this entry: what follows waits for that.
+            if checks.iter().any(|c: &CheckApplied| c.verify != 0 && c.at == entry.index) {
+                break;
+            }
         }
+        let rest: Vec<LogEntry> = entries.collect();
+        batch.rest = (!rest.is_empty()).then_some(ApplyInput::Entries { entries: rest, configurations });
         batch.changes = overlay.pending.into_iter().map(|((cf, key), value)| Change { cf, key, value }).collect();
         batch.report = self.report();
         batch.report.resolved = resolved;
         batch.report.hashes = hashes;
+        batch.report.checks = checks;
         batch.report.log_bytes = log_bytes;
         self.report_signals(&batch.signals, &mut batch.report);
         Ok(batch)
@@ -172,6 +182,7 @@ impl ApplyDriver {
         entry: &LogEntry,
         configuration: Option<ConfState>,
         resolved: &mut Vec<(u64, Outcome)>,
+        checks: &mut Vec<CheckApplied>,
     ) -> Result<Applied, ApplyError> {
         if entry.kind == EntryKind::ConfChange || entry.data.is_empty() {
             return Ok(self.machine.apply_empty(entry.index, entry.term, configuration));
@@ -185,6 +196,12 @@ impl ApplyDriver {
         let applied = self.machine.apply(rows, entry.index, entry.term, &payload)?;
         debug_assert_eq!(applied.outcomes.len(), payload.commands.len());
         for (command, outcome) in payload.commands.iter().zip(&applied.outcomes) {
+            if let Some(Body::HashCheck(check)) = &command.body
+                && command.term == entry.term
+            {
+                let alone = payload.commands.len() == 1;
+                checks.push(CheckApplied { at: entry.index, index: check.index, verify: check.verify, alone });
+            }
             if command.session == self.session && command.sequence > 0 {
                 resolved.push((command.sequence, outcome.clone()));
             }

@@ -97,6 +97,7 @@ impl Driver {
         self.peers.up(&hello);
         self.peers.heard(hello.raft_id, self.now_us, self.wall_us);
         let raft_id = hello.raft_id;
+        self.guard_peer_up(raft_id);
         if self.identity.cluster_id == 0 {
             self.gathering.peer_up(&hello);
             if let Err(error) = self.try_bootstrap() {

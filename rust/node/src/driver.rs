@@ -17,6 +17,7 @@ use crate::clock::ClusterClock;
 use crate::config::Config;
 use crate::effect::Effect;
 use crate::event::{AppliedReport, ApplyInput, Event, InstalledReport, Micros, Token};
+use crate::guard::Guard;
 use crate::housekeeping::Housekeeping;
 use crate::leader::Leader;
 use crate::leases::Leases;
@@ -65,6 +66,7 @@ pub struct Driver {
     pub(crate) membership: Membership,
     pub(crate) clock: ClusterClock,
     pub(crate) keeping: Housekeeping,
+    pub(crate) guard: Guard,
     pub(crate) now_us: Micros,
     pub(crate) wall_us: u64,
     pub(crate) next_tick_us: Micros,
@@ -98,6 +100,7 @@ impl Driver {
             sessions: Sessions::new(config.incarnation),
             reads: Reads::new(config.incarnation),
             keeping: Housekeeping::new(0, 0),
+            guard: Guard::default(),
             identity: start.identity,
             gathering: Gathering::default(),
             consensus: None,
@@ -133,14 +136,12 @@ impl Driver {
             config,
         };
         if driver.identity.cluster_id != 0 {
-            let loaded = start.loaded.unwrap_or_default();
-            driver.start_consensus(
-                start.hard_state,
-                start.configuration,
-                (start.base.index, start.base.term),
-                start.entries,
-                loaded,
-            )?;
+            let base = (start.base.index, start.base.term);
+            let (hard_state, configuration, entries) = (start.hard_state, start.configuration, start.entries);
+            match start.loaded {
+                Some(loaded) => driver.start_consensus(hard_state, configuration, base, entries, loaded)?,
+                None => driver.start_without_state(hard_state, base, entries)?,
+            }
         } else {
             driver.try_bootstrap()?;
         }
@@ -171,14 +172,35 @@ impl Driver {
         Ok(())
     }
 
+    /// A member whose log is sound and whose state is not: fenced until it has installed another one.
+    fn start_without_state(
+        &mut self,
+        hard_state: HardState,
+        base: (u64, u64),
+        entries: Vec<LogEntry>,
+    ) -> Result<(), ConsensusError> {
+        let raft_id = self.identity.raft_id;
+        let configuration = ConfState::default();
+        let mut keeping = Housekeeping::new(base.0, base.0);
+        entries.iter().for_each(|e| keeping.appended(e.index, e.data.len() as u64));
+        let start = consensus::Start { raft_id, hard_state, configuration, base, entries, applied_index: base.0 };
+        let mut consensus = Consensus::new(&self.config.consensus, start)?;
+        consensus.set_fenced(true);
+        self.consensus = Some(consensus);
+        self.keeping = keeping;
+        self.guard = Guard::without_state();
+        self.effects.push(Effect::Apply(ApplyInput::Session { session: self.sessions.session() }));
+        Ok(())
+    }
+
     pub(crate) fn loaded(&mut self, loaded: InstalledReport) {
         let report = loaded.report;
         self.applied_index = report.index;
         self.session_open = loaded.session_known;
         self.leases.reset_agents(&report.agents);
-        self.peers.forget_hashes();
         let agents_known = AppliedReport { agents: Vec::new(), ..report };
         self.applied(agents_known);
+        self.guard_loaded();
     }
 
     // ---- inputs ----------------------------------------------------------------------------
@@ -198,7 +220,11 @@ impl Driver {
                 }
             }
             Event::Received { from, body } => self.received(from, body),
+            Event::Propose { token, bodies, .. } if self.refuses(token, &bodies) => {}
             Event::Propose { token, bodies, deadline_us } => self.sessions.propose(token, bodies, deadline_us),
+            Event::ReadIndex { token, .. } if self.guard.fenced().is_some() => {
+                self.effects.push(Effect::CompleteRead { token, readable: false });
+            }
             Event::ReadIndex { token, deadline_us } => self.reads.wait(Reader::Local { token, deadline_us }),
             Event::Beats { beats, deadline_us } => self.local_beats(beats, deadline_us),
             Event::Assign { term, items } => self.assign(term, items),
@@ -254,6 +280,10 @@ impl Driver {
                 self.make_snapshot();
             }
             Event::AwaitMember { token, node_id, deadline_us } => self.await_member(token, node_id, deadline_us),
+            Event::Verify { token, deadline_us } => self.verify(token, deadline_us),
+            Event::Verified(result) => self.verified(result),
+            Event::StateDamaged { reason } => self.state_damaged(reason),
+            Event::LogDamaged { reason } => self.halt(reason),
             Event::Stop => self.stop(),
         }
     }
@@ -300,6 +330,7 @@ impl Driver {
         }
         self.lead();
         self.keep_observers();
+        self.guard_tick();
         if now_us >= self.next_report_us {
             self.next_report_us = now_us + REPORT_US;
             self.report();
@@ -345,7 +376,13 @@ impl Driver {
                     self.halt(format!("the first configuration cannot be used: {error}"));
                 }
             }
-            PeerBody::NodeReport(report) => self.peers.reported(from, report, self.wall_us),
+            PeerBody::NodeReport(report) => {
+                match report.fenced.is_empty() {
+                    true => self.hash_heard(from, report.hash_index, &report.hash),
+                    false => self.peers.hashes.forget(from),
+                }
+                self.peers.reported(from, report, self.wall_us);
+            }
             PeerBody::TailSubscribe(_)
             | PeerBody::TailBatch(_)
             | PeerBody::TailAck(_)
@@ -353,8 +390,11 @@ impl Driver {
             | PeerBody::Placement(_)
             | PeerBody::ObserverRegister(_)
             | PeerBody::ObserverReports(_) => self.observer_message(from, body),
-            PeerBody::StateHash(_) | PeerBody::VerifyRequest(_) | PeerBody::VerifyResult(_) | PeerBody::Acknowledged(_) => {}
             PeerBody::Welcome(welcome) => self.welcome(welcome),
+            body @ (PeerBody::StateHash(_)
+            | PeerBody::VerifyRequest(_)
+            | PeerBody::VerifyResult(_)
+            | PeerBody::Acknowledged(_)) => self.guard_received(from, body),
             // The runtime moves snapshot files and answers by itself; Hello never reaches the driver.
             PeerBody::Hello(_)
             | PeerBody::SnapshotOffer(_)
@@ -378,6 +418,9 @@ impl Driver {
 
     fn local_beats(&mut self, beats: Vec<Beat>, deadline_us: Micros) {
         self.local_beats.extend(beats.iter().map(|b| (b.token, deadline_us)));
+        if self.guard.fenced().is_some() {
+            return self.give_up_beats();
+        }
         if self.is_leader() {
             self.beats(None, beats);
             return;
@@ -395,6 +438,12 @@ impl Driver {
         if !answers.is_empty() {
             self.effects.push(Effect::CompleteBeats(answers));
         }
+    }
+
+    /// No lease is extended, and whoever waits is told at once.
+    pub(crate) fn give_up_beats(&mut self) {
+        let waiting: Vec<_> = self.local_beats.keys().copied().collect();
+        self.answer_local_beats(waiting.into_iter().map(|token| BeatAnswer { token, ..BeatAnswer::default() }).collect());
     }
 
     fn expire_beats(&mut self) {
@@ -416,10 +465,7 @@ impl Driver {
             self.keeping.applied(report.log_bytes, self.now_us);
         }
         self.clock.observe(report.cluster_us, self.now_us);
-        self.peers.remember_hashes(report.hashes);
-        if let Some(index) = report.hash_mismatch {
-            self.alerts.insert(format!("this node's state differs from the leader's at index {index}"));
-        }
+        self.guard_applied(report.hashes, &report.checks);
         if let Some(members) = report.members {
             self.members_changed(members);
             self.observers_members_changed();
@@ -490,7 +536,7 @@ impl Driver {
         for message in round.messages {
             self.send_raft(message);
         }
-        if !round.committed.is_empty() {
+        if !round.committed.is_empty() && !self.guard.is_shut() {
             let (entries, configurations) = (round.committed, round.configurations);
             self.observers_committed(&entries);
             self.effects.push(Effect::Apply(ApplyInput::Entries { entries, configurations }));
@@ -546,7 +592,7 @@ impl Driver {
     fn route_commands(&mut self) {
         let Some(consensus) = &self.consensus else { return };
         let leader = consensus.leader();
-        if leader == 0 {
+        if leader == 0 || self.guard.is_shut() {
             return;
         }
         let mut commands = Vec::new();

@@ -15,6 +15,8 @@ pub enum ProposalEnd {
     OutcomeUnknown,
     /// The deadline passed and no leader was ever given any of them.
     NoLeader,
+    /// Nothing was taken: this node has fenced itself, or writes have stopped; its view says why.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,16 @@ pub enum Effect {
     /// A received snapshot is not wanted any more: delete its state directory, which nothing names.
     DropSnapshot {
         state_dir: String,
+    },
+    /// This node's state is not to be trusted: mark its directory, durably, so that a restart does not use
+    /// it either; it is kept aside once another one is installed.
+    Fence {
+        reason: String,
+    },
+    /// This identity has lost what it had acknowledged: note, durably, that it must never vote again, then
+    /// stop. The next start keeps every file aside and begins under a new identity.
+    Retire {
+        reason: String,
     },
     /// The node must not go on: say why, stop, delete nothing.
     Halt {

@@ -108,6 +108,22 @@ pub enum Event {
         node_id: String,
         deadline_us: Micros,
     },
+    /// Have every member recompute its state hash over all rows; `CompleteTask` follows, by the deadline at
+    /// the latest, and the view shows what came out.
+    Verify {
+        token: Token,
+        deadline_us: Micros,
+    },
+    /// The rows were read as of the check that `AppliedReport::checks` named.
+    Verified(codec::integrity::VerifyResult),
+    /// Reading the state found bytes that cannot be what was written.
+    StateDamaged {
+        reason: String,
+    },
+    /// Reading the log found bytes that cannot be what was written.
+    LogDamaged {
+        reason: String,
+    },
     /// Give leadership away and take no new work; `Effect::StopReady` follows.
     Stop,
 }
@@ -145,6 +161,21 @@ pub struct AppliedReport {
     pub looked: bool,
     /// The replica's hash differs from the leader's at this index.
     pub hash_mismatch: Option<u64>,
+    /// `HashCheck` commands that were applied.
+    pub checks: Vec<CheckApplied>,
+}
+
+/// A `HashCheck` that was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckApplied {
+    /// Index of the entry that held it.
+    pub at: u64,
+    /// Index whose hashes are compared.
+    pub index: u64,
+    /// Not 0: the rows are to be read as of `at`, which is then the batch's last entry.
+    pub verify: u64,
+    /// Nothing else was in the entry.
+    pub alone: bool,
 }
 
 /// A member of the cluster as stored.
@@ -190,4 +221,6 @@ pub struct AppliedBatch {
     pub changes: Vec<Change>,
     pub signals: Vec<machine::Signal>,
     pub report: AppliedReport,
+    /// Entries behind a check whose rows must be read first: the input of the next step.
+    pub rest: Option<ApplyInput>,
 }

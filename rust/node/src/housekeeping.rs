@@ -185,6 +185,7 @@ impl Driver {
         let index = installed.report.index;
         self.keeping.installed(index);
         self.observers_state_replaced();
+        self.guard_installed();
         self.loaded(installed);
         if let Some(incoming) = self.installing.take() {
             self.effects.push(Effect::AnswerSnapshot {

@@ -106,6 +106,7 @@ impl Driver {
         self.answer_waiting_beats();
         self.look_for_due();
         self.lead_membership();
+        self.check_hashes();
     }
 
     /// Leadership counts once an entry of the own term is applied: then leases start.
@@ -154,6 +155,7 @@ impl Driver {
         let alive = self.peers.alive(self.identity.raft_id, self.now_us);
         commands.iter_mut().filter_map(|c| c.body.as_mut()).for_each(|body| membership::note_alive(body, &alive));
         commands.extend(own);
+        self.hold_back(&mut commands);
         let mut rest = commands.into_iter().peekable();
         while rest.peek().is_some() {
             let mut batch = Vec::new();
@@ -197,7 +199,8 @@ impl Driver {
 
     /// Beats that reached the leader, from a relaying node or from this one.
     pub(crate) fn beats(&mut self, from: Option<u64>, beats: Vec<Beat>) {
-        if !self.is_leader() || self.consensus.as_ref().is_some_and(consensus::Consensus::transferring) {
+        let leaving = self.guard.fenced().is_some() || self.consensus.as_ref().is_some_and(consensus::Consensus::transferring);
+        if !self.is_leader() || leaving {
             let answers = beats.iter().map(|b| BeatAnswer { token: b.token, ..BeatAnswer::default() }).collect();
             self.answer_beats(from, answers);
             return;

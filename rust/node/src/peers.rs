@@ -1,18 +1,17 @@
 //! What is known of the other members: who they are, whether they are heard, what they report.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use codec::peer::{Hello, NodeReport};
 use codec::row::{DrainState, MemberRole};
 
 use crate::event::{Member, Micros};
+use crate::integrity::{Hash, Hashes};
 use crate::view::{MemberView, role_name};
 
 /// Silence after which a member is suspected, and after which it counts as down.
 const SUSPECT_US: Micros = 1_500_000;
 const DOWN_US: Micros = 5_000_000;
-/// Hashes of own applied indexes that peers' reports are compared with.
-const HASHES_MAX: usize = 16_384;
 /// Clock difference between nodes that raises an alert.
 const CLOCK_SKEW_US_MAX: i64 = 500_000;
 
@@ -23,14 +22,14 @@ struct Peer {
     heard_wall_us: u64,
     report: Option<NodeReport>,
     clock_skew_us: i64,
-    hash_agrees: Option<bool>,
 }
 
 #[derive(Default)]
 pub struct Peers {
     members: Vec<Member>,
     peers: BTreeMap<u64, Peer>,
-    hashes: VecDeque<(u64, [u8; 16])>,
+    /// State hashes, own and heard.
+    pub(crate) hashes: Hashes,
 }
 
 impl Peers {
@@ -69,8 +68,15 @@ impl Peers {
 
     /// This node's own hash after an entry, if it is remembered.
     pub fn hash_at(&self, index: u64) -> Option<[u8; 16]> {
-        let at = self.hashes.binary_search_by_key(&index, |(index, _)| *index).ok()?;
-        self.hashes.get(at).map(|(_, hash)| *hash)
+        self.hashes.own_at(index)
+    }
+
+    pub fn remember_hashes(&mut self, hashes: impl IntoIterator<Item = (u64, Hash)>) {
+        self.hashes.applied(hashes);
+    }
+
+    pub fn forget_hashes(&mut self) {
+        self.hashes.replaced();
     }
 
     pub fn is_up(&self, raft_id: u64) -> bool {
@@ -104,32 +110,9 @@ impl Peers {
     }
 
     pub fn reported(&mut self, raft_id: u64, report: NodeReport, wall_us: u64) {
-        let own = self.hashes.binary_search_by_key(&report.hash_index, |(index, _)| *index).ok();
-        let own = own.and_then(|at| self.hashes.get(at)).map(|(_, hash)| *hash);
         let peer = self.peers.entry(raft_id).or_default();
-        if let Some(own) = own {
-            peer.hash_agrees = Some(own.as_slice() == report.hash.as_slice());
-        }
         peer.clock_skew_us = report.wall_us as i64 - wall_us as i64;
         peer.report = Some(report);
-    }
-
-    pub fn remember_hashes(&mut self, hashes: impl IntoIterator<Item = (u64, [u8; 16])>) {
-        self.hashes.extend(hashes);
-        while self.hashes.len() > HASHES_MAX {
-            self.hashes.pop_front();
-        }
-    }
-
-    pub fn forget_hashes(&mut self) {
-        self.hashes.clear();
-    }
-
-    /// `Some(false)` if any peer's state differs from this node's at an equal index.
-    pub fn hash_agrees(&self) -> Option<bool> {
-        let mut known = self.peers.values().filter_map(|p| p.hash_agrees);
-        let first = known.next()?;
-        Some(first && known.all(|agrees| agrees))
     }
 
     /// Voters among `voters` that were heard lately, with this node.
@@ -143,8 +126,8 @@ impl Peers {
         let mut alerts = Vec::new();
         for member in &self.members {
             let Some(peer) = self.peers.get(&member.raft_id) else { continue };
-            if peer.hash_agrees == Some(false) {
-                alerts.push(format!("state of {} differs from this node's at an equal index", member.node_id));
+            if let Some(fenced) = peer.report.as_ref().map(|r| r.fenced.as_str()).filter(|f| !f.is_empty()) {
+                alerts.push(format!("{} has fenced itself: {fenced}", member.node_id));
             }
             if peer.clock_skew_us.abs() > CLOCK_SKEW_US_MAX {
                 alerts.push(format!("clock of {} is {} ms away from this node's", member.node_id, peer.clock_skew_us / 1_000));
@@ -171,6 +154,7 @@ impl Peers {
             (None, _) => "down",
             (Some(silent), _) if silent >= DOWN_US => "down",
             (Some(silent), _) if silent >= SUSPECT_US => "suspect",
+            _ if peer.and_then(|p| p.report.as_ref()).is_some_and(|r| !r.fenced.is_empty()) => "damaged",
             (_, drain) => drained_or_healthy(drain),
         };
         view.role = "follower";

@@ -7,6 +7,7 @@ use consensus::{Consensus, Role};
 use crate::bootstrap::waiting_reason;
 use crate::driver::Driver;
 use crate::peers::drained_or_healthy;
+use crate::verify::VerifyRound;
 
 /// An observer's role in the API.
 pub const OBSERVER: &str = "observer";
@@ -41,6 +42,16 @@ pub struct NodeView {
     pub hash: [u8; 16],
     /// `None` until a peer has reported a hash at an index that this node remembers.
     pub hash_agrees: Option<bool>,
+    /// Why this node has fenced itself; empty if it has not.
+    pub fenced: String,
+    /// How often it has, since the start.
+    pub fences: u64,
+    /// Directories with damaged files that this node keeps aside (filled in by the runtime).
+    pub kept_aside: Vec<String>,
+    /// Why no node takes writes; empty if they do.
+    pub writes_stopped: String,
+    /// The newest verification that was applied, and whether everybody agreed (null: not all have answered).
+    pub verify: Option<VerifyView>,
     pub members: Vec<MemberView>,
     pub alerts: Vec<String>,
     pub live_agents: usize,
@@ -58,6 +69,16 @@ pub struct NodeView {
     pub removed: bool,
 }
 
+/// A verification as this node knows it.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyView {
+    pub round: VerifyRound,
+    /// Every member that was heard lately has answered.
+    pub complete: bool,
+    /// By raft id: whether its rows could be read, add up to the hash it had kept and to the majority's.
+    pub sound: Vec<(u64, bool)>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct MemberView {
     pub node_id: String,
@@ -65,7 +86,7 @@ pub struct MemberView {
     pub address: String,
     pub http_address: String,
     pub role: &'static str,
-    /// `healthy`, `suspect`, `down`, `draining`, `drained`
+    /// `healthy`, `suspect`, `down`, `draining`, `drained`, `damaged`
     pub status: &'static str,
     pub match_index: Option<u64>,
     pub lag: Option<u64>,
@@ -83,6 +104,8 @@ pub struct MemberView {
     pub wanted_role: &'static str,
     /// `active`, `joining`, `leaving` or `replacing`
     pub state: &'static str,
+    /// Its newest state hash that this node could compare: (index, hash, whether it is this node's).
+    pub hash: Option<(u64, [u8; 16], bool)>,
 }
 
 /// A role's name by what a report said.
@@ -108,7 +131,7 @@ impl Driver {
             version: self.config.version.clone(),
             agents: self.leases.live_agents() as u32,
             role: consensus.role().name().into(),
-            fenced: String::new(),
+            fenced: self.guard.fenced().unwrap_or_default().to_owned(),
         };
         for to in self.peers.others(self.identity.raft_id) {
             self.send(to, Lane::Control, PeerBody::NodeReport(report.clone()));
@@ -128,7 +151,11 @@ impl Driver {
             wall_us: self.wall_us,
             hash_index: self.applied_index,
             hash: self.hash,
-            hash_agrees: self.peers.hash_agrees(),
+            hash_agrees: self.peers.hashes.agrees(),
+            fenced: self.guard.fenced().unwrap_or_default().to_owned(),
+            fences: self.guard.fences(),
+            writes_stopped: self.guard.stopped().unwrap_or_default().to_owned(),
+            verify: self.verify_view(),
             live_agents: self.leases.live_agents(),
             live_tasks: self.live_tasks,
             proposals_pending: self.sessions.count(),
@@ -137,7 +164,8 @@ impl Driver {
             removed: self.membership.is_removed(),
             ..NodeView::default()
         };
-        view.alerts = self.alerts.iter().cloned().chain(self.peers.alerts()).collect();
+        let own = [self.guard.fenced(), self.guard.stopped()].into_iter().flatten().map(str::to_owned);
+        view.alerts = own.chain(self.alerts.iter().cloned()).chain(self.peers.alerts()).collect();
         let Some(consensus) = &self.consensus else {
             view.waiting = waiting_reason(&self.config, &self.gathering, self.identity.raft_id);
             return view;
@@ -178,6 +206,14 @@ impl Driver {
         view.changes = waits.map(|m| (m.node_id.clone(), self.progress_of(m))).collect();
     }
 
+    fn verify_view(&self) -> Option<VerifyView> {
+        let round = self.guard.verifies.newest()?;
+        let voters = &self.consensus.as_ref()?.configuration().voters;
+        let complete = round.is_complete(&self.verifying_members());
+        let sound = round.results.keys().map(|id| (*id, round.is_sound(*id, voters))).collect();
+        Some(VerifyView { round: round.clone(), complete, sound })
+    }
+
     pub(crate) fn member_views(&self, consensus: &Consensus, leader: u64) -> Vec<MemberView> {
         let own = self.peers.members().iter().find(|m| m.raft_id == self.identity.raft_id);
         let own_view = MemberView {
@@ -186,7 +222,10 @@ impl Driver {
             address: own.map(|m| m.address.clone()).unwrap_or_default(),
             http_address: self.config.http_address.clone(),
             role: consensus.role().name(),
-            status: drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
+            status: match self.guard.fenced() {
+                Some(_) => "damaged",
+                None => drained_or_healthy(own.map_or(DrainState::None, |m| m.drain)),
+            },
             match_index: Some(self.applied_index),
             lag: None,
             parent: None,
@@ -197,6 +236,7 @@ impl Driver {
             clock_skew_us: Some(0),
             wanted_role: "",
             state: "",
+            hash: Some((self.applied_index, self.hash, true)),
         };
         let progress = consensus.progress();
         let last_index = consensus.last_index();
@@ -221,6 +261,9 @@ impl Driver {
                 view.match_index = Some(p.match_index);
             }
             view.lag = view.match_index.map(|m| last_index.saturating_sub(m));
+            if view.raft_id != self.identity.raft_id {
+                view.hash = self.peers.hashes.compared(view.raft_id);
+            }
         }
         views
     }

@@ -135,6 +135,10 @@ impl World {
                 self.send(at, to, Lane::Control, PeerBody::SnapshotAnswer(answer));
             }
             Effect::Halt { reason } => return Err(self.violation("halt", format!("n{} stops: {reason}", at + 1))),
+            // Nothing damages a state or a synced log here: whoever says so is wrong.
+            Effect::Fence { reason } | Effect::Retire { reason } => {
+                return Err(self.violation("no fence without damage", format!("n{}: {reason}", at + 1)));
+            }
             Effect::Removed { reason } => {
                 return Err(self.violation("halt", format!("n{} was removed: {reason}", at + 1)));
             }

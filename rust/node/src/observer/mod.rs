@@ -189,6 +189,11 @@ impl ObserverDriver {
                 let detail = "an observer does not lead".into();
                 self.effects.push(Effect::CompleteTask { token, done: false, detail });
             }
+            Event::Verify { token, .. } => {
+                let detail = "an observer verifies nothing: ask a voter".into();
+                self.effects.push(Effect::CompleteTask { token, done: false, detail });
+            }
+            Event::LogDamaged { reason } | Event::StateDamaged { reason } => self.effects.push(Effect::Halt { reason }),
             Event::TakeSnapshot { token } => self.take_snapshot(token),
             Event::Stop => self.stop(),
             // The policy's and the log's: an observer has neither.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use codec::Outcome;
 use codec::command::Body;
+use codec::integrity::VerifyResult;
 use codec::log::{HardState, Identity, LogBase, LogEntry};
 use codec::peer::{Hello, PeerBody};
 use codec::row::{Cf, ReadError, StateRead};
@@ -51,6 +52,9 @@ pub struct Host {
     pub reads: BTreeMap<Token, bool>,
     pub beats: Vec<codec::peer::BeatAnswer>,
     pub halted: Option<String>,
+    /// Why it fenced itself, each time, and why it retired.
+    pub fences: Vec<String>,
+    pub retired: Option<String>,
 }
 
 pub struct Cluster {
@@ -82,6 +86,33 @@ pub fn config(raft_id: u64, names: &[u64], incarnation: u64) -> Config {
     config
 }
 
+impl Host {
+    /// Applies an input, and what a check in it left for the next step; reads the rows where a check asks for it.
+    fn apply(&mut self, input: ApplyInput) {
+        // Without a state there is nobody to apply it to: the driver is fenced.
+        let Some(apply) = self.apply.as_mut() else { return };
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let batch = apply.step(&self.rows, input).expect("applies");
+            for change in batch.changes {
+                match change.value {
+                    Some(value) => self.rows.0.insert((change.cf, change.key), value),
+                    None => self.rows.0.remove(&(change.cf, change.key)),
+                };
+            }
+            let verifies: Vec<_> = batch.report.checks.iter().filter(|c| c.verify != 0).map(|c| (c.verify, c.at)).collect();
+            let kept = batch.report.hash.to_vec();
+            self.driver.step(Event::Applied(batch.report));
+            for (verify, index) in verifies {
+                let computed = Machine::hash_of_rows(&self.rows).expect("rows are read").to_vec();
+                let kept = kept.clone();
+                self.driver.step(Event::Verified(VerifyResult { verify, index, kept, computed, ..VerifyResult::default() }));
+            }
+            next = batch.rest;
+        }
+    }
+}
+
 impl Cluster {
     /// `count` empty nodes, connected.
     pub fn new(count: u64) -> Self {
@@ -109,7 +140,8 @@ impl Cluster {
 
     fn start(&mut self, raft_id: u64, config: Config, identity: Identity, before: Option<Host>) {
         let (rows, hard_state, base, log) = before.map_or_else(Default::default, |h| (h.rows, h.hard_state, h.base, h.log));
-        let apply = (identity.cluster_id != 0)
+        // A node of a cluster without rows has lost them.
+        let apply = (identity.cluster_id != 0 && !rows.0.is_empty())
             .then(|| ApplyDriver::load(&rows, config.incarnation, RetentionLimits::default()).expect("rows load"));
         let start = Start {
             identity: identity.clone(),
@@ -137,8 +169,19 @@ impl Cluster {
             reads: BTreeMap::new(),
             beats: Vec::new(),
             halted: None,
+            fences: Vec::new(),
+            retired: None,
         };
         self.hosts.insert(raft_id, host);
+    }
+
+    /// Restarts a node whose log is sound and whose state is gone.
+    #[allow(dead_code, reason = "not every test file plants damage")]
+    pub fn restart_without_state(&mut self, raft_id: u64) {
+        if let Some(host) = self.hosts.get_mut(&raft_id) {
+            host.rows.0.clear();
+        }
+        self.restart(raft_id);
     }
 
     fn hello(&self, of: u64) -> Hello {
@@ -205,17 +248,7 @@ impl Cluster {
             Effect::Apply(input) if self.applying_slowly.contains(&at) => self.to_apply.push((at, input)),
             // An observer without state yet.
             Effect::Apply(ApplyInput::Session { .. }) if host.apply.is_none() => {}
-            Effect::Apply(input) => {
-                let apply = host.apply.as_mut().expect("a cluster before anything is applied");
-                let batch = apply.step(&host.rows, input).expect("applies");
-                for change in batch.changes {
-                    match change.value {
-                        Some(value) => host.rows.0.insert((change.cf, change.key), value),
-                        None => host.rows.0.remove(&(change.cf, change.key)),
-                    };
-                }
-                host.driver.step(Event::Applied(batch.report));
-            }
+            Effect::Apply(input) => host.apply(input),
             Effect::CompleteProposal { token, end, outcomes } => {
                 host.proposals.insert(token, (end, outcomes));
             }
@@ -286,6 +319,8 @@ impl Cluster {
                 self.links.iter_mut().for_each(|links| links.refused.entry(at).or_default().extend([raft_id]));
             }
             Effect::LeaderChanged { .. } | Effect::AgentLoads(_) | Effect::DropSnapshot { .. } | Effect::StopReady => {}
+            Effect::Fence { reason } => host.fences.push(reason),
+            Effect::Retire { reason } => host.retired = Some(reason),
         }
     }
 

@@ -61,6 +61,8 @@ impl Cluster {
             reads: BTreeMap::new(),
             beats: Vec::new(),
             halted: None,
+            fences: Vec::new(),
+            retired: None,
         };
         self.hosts.insert(raft_id, host);
         self.execute(raft_id);
