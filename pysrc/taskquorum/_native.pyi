@@ -64,6 +64,11 @@ class Node:
         """Relays beats (agent_id, agent_epoch, load in basis points); token i is the first + i."""
     def transfer_leader(self, to: str | None, timeout_ms: int) -> int: ...
     def snapshot(self, timeout_ms: int) -> int: ...
+    def verify(self, timeout_ms: int) -> int:
+        """Has every node recompute its state hash over all rows; `status` shows the newest verification."""
+    @property
+    def is_fenced(self) -> bool:
+        """The node has fenced itself: nothing of its state may be served."""
     # ---- interest: what `drain` should tell ------------------------------------------------
     def watch_task(self, task_id: bytes, watch: bool) -> None:
         """Counted: as many `False` as `True` end it."""

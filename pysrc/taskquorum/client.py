@@ -403,6 +403,10 @@ class AsyncClient:
         """Has the node that answers take a snapshot of its state now."""
         return await self._post("/cluster/snapshot", {}, safe=True)
 
+    async def verify(self, *, timeout_ms: int = 60_000) -> Mapping[str, Any]:
+        """Has every node recompute its state hash over all rows: `agrees`, and one item a node."""
+        return await self._post("/cluster/verify", {"timeout_ms": timeout_ms}, safe=True)
+
     async def _get(self, path: str) -> Mapping[str, Any]:
         body: Mapping[str, Any] = (await self.link.call("GET", path, timeout_s=min(ATTEMPT_S, self.link.timeout_s))).body
         return body

@@ -18,6 +18,8 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from taskquorum._native import Busy
 from taskquorum.contact import Contact
 from taskquorum.errors import BusyError, OutcomeUnknownError, ProblemError, UnavailableError
@@ -28,6 +30,8 @@ PROPOSE_MS: Final = 10_000
 READ_MS: Final = 5_000
 BEAT_MS: Final = 900
 """Below the second that an agent waits for a beat's answer."""
+REFUSED: Final = 3
+"""A proposal's failure by which the node says that it takes no writes."""
 GROUP_COMMANDS_MAX: Final = 1_000
 GROUP_BYTES_MAX: Final = 4 << 20
 DRAIN_MAX: Final = 4_096
@@ -46,6 +50,9 @@ class Native(Protocol):
     def beat(self, beats: list[tuple[str, int, tuple[int, int, int] | None]], timeout_ms: int) -> int: ...
     def transfer_leader(self, to: str | None, timeout_ms: int) -> int: ...
     def snapshot(self, timeout_ms: int) -> int: ...
+    def verify(self, timeout_ms: int) -> int: ...
+    @property
+    def is_fenced(self) -> bool: ...
     def watch_task(self, task_id: bytes, watch: bool) -> None: ...
     def watch_agent(self, agent_id: str, watch: bool) -> None: ...
     def watch_events(self, watch: bool) -> None: ...
@@ -170,6 +177,10 @@ class Node:
         """Takes a snapshot of this node's state."""
         self._do(lambda: self.native.snapshot(60_000), then, failed)
 
+    def verify(self, timeout_ms: int, then: Callable[[bool, str], None], failed: Failed) -> None:
+        """Has every node recompute its state hash over all rows; `status` shows what came out."""
+        self._do(lambda: self.native.verify(timeout_ms), then, failed)
+
     def _do(self, start: Callable[[], int], then: Callable[[bool, str], None], failed: Failed) -> None:
         try:
             self._doing[start()] = (then, failed)
@@ -257,8 +268,9 @@ class Node:
             LOG.error("%d outcomes for %d commands", len(outcomes), count)
             failure = 1
         if failure:
+            problem = refusal(self.native) if failure == REFUSED else _failure(failure)
             for proposal in group:
-                proposal.failed(_failure(failure))
+                proposal.failed(problem)
             return
         at = 0
         for proposal in group:
@@ -414,6 +426,15 @@ def _log_failure(problem: ProblemError) -> None:
 
 def _no_leader() -> ProblemError:
     return UnavailableError("this node has heard of no leader for an election timeout: nothing was done", code="no_leader")
+
+
+def refusal(native: Native) -> ProblemError:
+    """Why this node takes nothing: it has fenced itself, or no majority agrees on the state."""
+    seen = msgspec.json.decode(native.status())
+    if seen.get("fenced"):
+        return UnavailableError(f"this node has fenced itself: {seen['fenced']}", code="fenced", retry_after_s=1)
+    stopped = seen.get("writes_stopped")
+    return UnavailableError(stopped or "this node takes no writes now", code="writes_stopped", retry_after_s=1)
 
 
 def _busy() -> ProblemError:

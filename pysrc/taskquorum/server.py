@@ -23,6 +23,7 @@ import uvloop
 
 from taskquorum import _native
 from taskquorum._http import Limits, Server
+from taskquorum.api import fence
 from taskquorum.api.app import App
 from taskquorum.api.disk import Disk
 from taskquorum.api.problems import refuse
@@ -131,6 +132,7 @@ class _Process:
         self._policy.start()
         listening = await loop.create_server(server.protocol, sock=self._listener, backlog=BACKLOG)
         end_sweep = _every(loop, SWEEP_S, server.sweep)
+        end_fence = _every(loop, SWEEP_S, lambda: fence.sweep(app))
         waiting = loop.call_later(SAY_WAITING_S, self._say_waiting)
         gc.collect()
         gc.freeze()
@@ -142,6 +144,7 @@ class _Process:
         server.drain()
         code = await self._shut_down(server)
         end_sweep()
+        end_fence()
         server.abort()
         loop.remove_reader(self._native.notify_fd())
         return code

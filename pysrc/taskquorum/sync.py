@@ -200,6 +200,9 @@ class Client:
     def snapshot(self) -> Mapping[str, Any]:
         return self._run(self.aio.snapshot())
 
+    def verify(self, *, timeout_ms: int = 60_000) -> Mapping[str, Any]:
+        return self._run(self.aio.verify(timeout_ms=timeout_ms))
+
     def stats(self) -> Mapping[str, Any]:
         return self._run(self.aio.stats())
 

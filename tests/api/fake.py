@@ -37,6 +37,7 @@ class FakeNative:
     completions back until `release`."""
 
     node_id = "node-1"
+    is_fenced = False
 
     def __init__(self) -> None:
         self.wake: Callable[[], None] = lambda: None

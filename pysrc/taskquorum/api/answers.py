@@ -262,10 +262,39 @@ class Quorum(Struct):
     has_quorum: bool
 
 
+class NodeHash(Struct):
+    """The newest state hash of a node that could be compared with this node's at an equal index."""
+
+    node_id: str
+    index: int | None
+    hash: str | None
+    agrees: bool | None
+
+
 class StateHash(Struct):
     index: int
     hash: str
     agrees: bool | None
+    nodes: list[NodeHash]
+
+
+class VerifiedNode(Struct):
+    """What a node's rows add up to (`computed`), and what apply had kept (`kept`); null until it has answered."""
+
+    node_id: str
+    kept: str | None
+    computed: str | None
+    rows: int | None
+    bytes: int | None
+    error: str | None
+    agrees: bool | None
+
+
+class Verification(Struct):
+    index: int
+    complete: bool
+    agrees: bool
+    nodes: list[VerifiedNode]
 
 
 class ClusterStatus(Struct):
@@ -278,6 +307,10 @@ class ClusterStatus(Struct):
     state_hash: StateHash
     nodes: list[Node]
     alerts: list[str]
+    fenced: str | None
+    writes_stopped: str | None
+    kept_aside: list[str]
+    verification: Verification | None
     version: str
     observed_by: str
     observed_at: datetime

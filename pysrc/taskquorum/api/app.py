@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from taskquorum._http import Request
-from taskquorum.api import query
+from taskquorum.api import fence, query
 from taskquorum.api.call import Call
 from taskquorum.api.leadership import step_aside
 from taskquorum.api.polls import Polls
@@ -97,6 +97,7 @@ class App:
             return
         call = Call(self, request, request.params, _NOTHING)
         try:
+            fence.check(self, route)
             if request.query:
                 call.query = query.parse(request.query, route.query)
             self._check_body(route, request)

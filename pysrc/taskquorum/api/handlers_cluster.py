@@ -13,10 +13,10 @@ import msgspec
 from taskquorum.api import wire
 from taskquorum.api.call import SSE, Call
 from taskquorum.api.leadership import FORWARDED, hand_over, view
-from taskquorum.api.schema import DrainBody, EmptyBody, TransferBody
+from taskquorum.api.schema import DrainBody, EmptyBody, TransferBody, VerifyBody
 from taskquorum.api.streams import EventStream
 from taskquorum.errors import ConflictError, GoneError, NotFoundError, UnavailableError
-from taskquorum.node import Outcome
+from taskquorum.node import Outcome, refusal
 
 LOG_ROWS: Final = 100
 LOG_ROWS_READ_MAX: Final = 256
@@ -26,6 +26,7 @@ READY_LAG_MAX: Final = 1.0
 _drain: Final = msgspec.json.Decoder(DrainBody)
 _transfer: Final = msgspec.json.Decoder(TransferBody)
 _empty: Final = msgspec.json.Decoder(EmptyBody)
+_verify: Final = msgspec.json.Decoder(VerifyBody)
 
 
 def status(call: Call) -> None:
@@ -126,6 +127,19 @@ def snapshot(call: Call) -> None:
     call.app.node.snapshot(done, call.fail)
 
 
+def verify(call: Call) -> None:
+    """Has every node recompute its state hash over all rows at one applied index, and compares."""
+    body = call.decode(_verify)
+
+    def done(ok: bool, detail: str) -> None:
+        seen = view(call.app).get("verification")
+        if not ok or seen is None:
+            raise UnavailableError(detail or "no node has verified its state", code="no_verification")
+        call.object(seen)
+
+    call.app.node.verify(body.timeout_ms, done, call.fail)
+
+
 # ---- the Raft log --------------------------------------------------------------------------------
 
 
@@ -188,6 +202,8 @@ def readyz(call: Call) -> None:
         raise UnavailableError("the node is stopping", code="stopping")
     if app.node.stopped is not None:
         raise UnavailableError(app.node.stopped or "the node has stopped", code="stopped")
+    if app.node.native.is_fenced:
+        raise refusal(app.node.native)
     seen = view(call.app)
     if seen.get("leader") is None:
         waiting = seen.get("waiting")

@@ -169,6 +169,10 @@ _CLUSTER: Final = (
         {200: answers.Done}, body=schema.EmptyBody,
     ),
     _call(
+        "POST", "/cluster/verify", handlers_cluster.verify, "Have every node check its state against all rows", "cluster",
+        {200: answers.Verification}, body=schema.VerifyBody,
+    ),
+    _call(
         "GET", "/cluster/raft-log", handlers_cluster.raft_log, "Rows of the Raft log", "cluster", {200: answers.LogRows},
         query=_queries(
             query.integer("from", 0, (1 << 62) - 1), query.integer("limit", 1, handlers_cluster.LOG_ROWS_READ_MAX),

@@ -264,5 +264,11 @@ class DrainBody(Struct, forbid_unknown_fields=True):
     deadline_ms: Annotated[int, Meta(ge=0, le=_TEN_YEARS_MS)] = 3_600_000
 
 
+class VerifyBody(Struct, forbid_unknown_fields=True):
+    """`timeout_ms`: how long to wait for the nodes; what is there by then is answered."""
+
+    timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000
+
+
 class TransferBody(Struct, forbid_unknown_fields=True):
     to: Name | None = None

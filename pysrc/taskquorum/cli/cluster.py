@@ -12,6 +12,7 @@ from taskquorum.sync import Client
 
 app = typer.Typer(help="The cluster and its nodes.", no_args_is_help=True)
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
+_VERIFY_COLUMNS = ("node_id", "agrees", "computed", "kept", "rows", "bytes", "error")
 _NODE_COLUMNS = ("node_id", "node_role", "status", "address", "match_index", "lag", "load_factor", "agents")
 
 
@@ -77,6 +78,24 @@ def snapshot(server: ServerOption = SERVER, json: JsonOption = False) -> None:
     """Have a node take a snapshot of its state now."""
     with Client(server) as client:
         _print(client.snapshot(), json)
+
+
+@app.command()
+def verify(
+    timeout_s: Annotated[float, typer.Option(help="How long to wait for the nodes.", min=0.1, max=3600)] = 60.0,
+    server: ServerOption = SERVER,
+    json: JsonOption = False,
+) -> None:
+    """Have every node recompute its state hash over all rows at one index; exit 1 if any differs or is silent."""
+    with Client(server, timeout_s=timeout_s + 10) as client:
+        answer = client.verify(timeout_ms=int(timeout_s * 1000))
+    if json:
+        print_json(answer)
+    else:
+        print_fields({name: value for name, value in answer.items() if name != "nodes"})
+        print_rows(_VERIFY_COLUMNS, [[item.get(column) for column in _VERIFY_COLUMNS] for item in answer.get("nodes") or []])
+    if not answer.get("agrees"):
+        raise typer.Exit(1)
 
 
 def _print(answer: Mapping[str, Any], json: bool) -> None:

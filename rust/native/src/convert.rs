@@ -57,6 +57,7 @@ fn proposal_end(end: ::node::ProposalEnd) -> u8 {
         ::node::ProposalEnd::Applied => 0,
         ::node::ProposalEnd::OutcomeUnknown => 1,
         ::node::ProposalEnd::NoLeader => 2,
+        ::node::ProposalEnd::Refused => 3,
     }
 }
 

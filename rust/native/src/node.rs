@@ -6,9 +6,9 @@ use std::time::Duration;
 use codec::row::StateRead;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use runtime::query::{self, AgentQuery, Page, TaskQuery};
+use runtime::query::{self, AgentQuery, Page, QueryError, TaskQuery};
 use runtime::{Config, Handle, OpenError, Service};
-use store::StateStore;
+use store::{StateStore, StoreError};
 
 use crate::convert::{busy, bytes, bytes_or_none, failed, invalid, notice, query_error, released, task_id};
 use crate::policy::{PolicyBatch, assignments};
@@ -40,7 +40,8 @@ impl Node {
         released(py, || {
             let state = handle.state();
             let rows = state.view();
-            Ok((query::revision(&*rows)?, read(&*rows)?))
+            let found = query::revision(&*rows).and_then(|revision| Ok((revision, read(&*rows)?)));
+            report_damage(handle, found)
         })
         .map_err(query_error)
     }
@@ -62,6 +63,16 @@ impl Node {
         let (revision, page) = self.read(py, read)?;
         Ok((revision, bytes(py, &page.items), page.next_cursor, page.count))
     }
+}
+
+/// A read that met damage is told to the node, which stops serving the bytes.
+fn report_damage<T>(handle: &Handle, found: query::Result<T>) -> query::Result<T> {
+    match &found {
+        Err(QueryError::Read(error)) if error.0.contains("Corruption") => handle.state_damaged(error.to_string()),
+        Err(QueryError::Log(error @ StoreError::Damaged(_))) => handle.log_damaged(error.to_string()),
+        _ => {}
+    }
+    found
 }
 
 #[pymethods]
@@ -145,6 +156,16 @@ impl Node {
         // The disk decides how long it takes; the caller stops waiting when its own time runs out.
         let _ = timeout_ms;
         self.handle()?.snapshot().map_err(busy)
+    }
+
+    fn verify(&self, timeout_ms: u64) -> PyResult<u64> {
+        self.handle()?.verify(Duration::from_millis(timeout_ms)).map_err(busy)
+    }
+
+    /// Whether the node has fenced itself: then nothing of its state may be served.
+    #[getter]
+    fn is_fenced(&self) -> PyResult<bool> {
+        Ok(self.handle()?.is_fenced())
     }
 
     // ---- interest ------------------------------------------------------------------------------
@@ -255,7 +276,7 @@ impl Node {
             // The view is a little old; what was applied is committed, and its caller may ask for it at once.
             let applied = query::applied_index(&*handle.state())?;
             let (last, committed) = (view.last_index.max(applied), view.commit_index.max(applied));
-            query::log_rows(handle.log_reader(), base, last, committed, from_index, limit)
+            report_damage(handle, query::log_rows(handle.log_reader(), base, last, committed, from_index, limit))
         })
         .map_err(query_error)?;
         Ok((rows.first, rows.committed, rows.rows.iter().map(|row| bytes(py, row)).collect()))

@@ -10,7 +10,7 @@ use codec::log::Bootstrap;
 use codec::row::{AgentStatus, Status};
 use crossbeam_channel::{Receiver, Sender};
 use machine::{Machine, RetentionLimits, Signal};
-use node::{AppliedBatch, ApplyDriver, ApplyInput, Event};
+use node::{AppliedBatch, ApplyDriver, ApplyError, ApplyInput, CheckApplied, Event};
 use store::StateStore;
 use store::rocks::{DataDirectory, RocksState};
 
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::raft_thread::ToRaft;
 use crate::ring::{Hints, Ring};
 use crate::state_cell::StateCell;
+use crate::verifier::{VerifyJob, verify_now};
 
 /// Counting the slots walks over all agents.
 const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +62,9 @@ pub(crate) struct ApplyThread {
     pub clock: Clock,
     /// When the slots were counted last.
     pub slots_at: Option<Instant>,
+    pub verifier: Sender<VerifyJob>,
+    /// The state cannot be used: what is committed is not applied until another one is installed.
+    pub damaged: bool,
 }
 
 impl ApplyThread {
@@ -116,13 +120,24 @@ impl ApplyThread {
     }
 
     fn input(&mut self, input: ApplyInput) -> Result<(), String> {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            next = self.step(input)?;
+        }
+        Ok(())
+    }
+
+    /// One step of the driver, written and told; returns what a check left for the next one.
+    fn step(&mut self, input: ApplyInput) -> Result<Option<ApplyInput>, String> {
         if let ApplyInput::Session { session } = input {
             self.session = session;
         }
         let Some(driver) = &mut self.driver else {
             return match input {
-                ApplyInput::Entries { .. } => Err("entries were committed before the first rows were written".to_owned()),
-                _ => Ok(()),
+                ApplyInput::Entries { .. } if !self.damaged => {
+                    Err("entries were committed before the first rows were written".to_owned())
+                }
+                _ => Ok(None),
             };
         };
         let started = Instant::now();
@@ -134,14 +149,38 @@ impl ApplyThread {
         }
         let answered = matches!(input, ApplyInput::Entries { .. } | ApplyInput::LookForDue { .. });
         let state = self.state.get();
-        let batch = driver.step(state.as_ref(), input).map_err(|e| e.to_string())?;
+        let mut batch = match driver.step(state.as_ref(), input) {
+            Ok(batch) => batch,
+            Err(ApplyError::Read(error)) => return self.state_damaged(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
         if !batch.changes.is_empty() {
-            state.write(&batch.changes).map_err(|e| format!("the state cannot be written: {e}"))?;
+            match state.write(&batch.changes) {
+                Ok(()) => {}
+                Err(error) if is_corruption(&error.to_string()) => return self.state_damaged(error.to_string()),
+                Err(error) => return Err(format!("the state cannot be written: {error}")),
+            }
             self.metrics.apply_us.record(started.elapsed().as_micros() as u64);
         }
+        let verifies: Vec<CheckApplied> = batch.report.checks.iter().filter(|c| c.verify != 0).copied().collect();
+        if !verifies.is_empty() {
+            verify_now(&self.verifier, state, verifies);
+        }
+        let rest = batch.rest.take();
         self.measure(&batch);
         self.tell(batch, answered);
-        Ok(())
+        Ok(rest)
+    }
+
+    /// Bytes that cannot be what was written: nothing is applied on top of them, and the raft side fences the node.
+    fn state_damaged(&mut self, reason: String) -> Result<Option<ApplyInput>, String> {
+        if let Some(driver) = self.driver.take() {
+            let term = self.coming_term.take().or(driver.leader_term()).unwrap_or_default();
+            self.feed.role(false, term, driver.machine());
+        }
+        self.damaged = true;
+        self.send(Event::StateDamaged { reason });
+        Ok(None)
     }
 
     fn measure(&mut self, batch: &AppliedBatch) {
@@ -245,6 +284,7 @@ impl ApplyThread {
         let installed = driver.loaded_report();
         self.driver = Some(driver);
         self.directory.forget_offer(state_dir);
+        self.damaged = false;
         self.retired.push(self.state.replace(state, state_dir.to_owned()));
         self.remove_retired()?;
         self.feed.replaced();
@@ -257,6 +297,7 @@ impl ApplyThread {
         self.retired.retain(|state| Arc::strong_count(state) > 1);
         if self.retired.is_empty() {
             self.directory.remove_unnamed(&self.state.names()).map_err(|e| e.to_string())?;
+            self.state.set_kept_aside(self.directory.kept_aside().map_err(|e| e.to_string())?);
         }
         Ok(())
     }
@@ -265,6 +306,11 @@ impl ApplyThread {
         // A raft thread that has ended listens no longer.
         let _ = self.raft.send(ToRaft::event(event));
     }
+}
+
+/// Whether RocksDB says that bytes on the disk are not what was written.
+pub(crate) fn is_corruption(text: &str) -> bool {
+    text.contains("Corruption")
 }
 
 /// Slots of the agents that are up, and those taken.

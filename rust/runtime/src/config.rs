@@ -87,6 +87,8 @@ pub struct Config {
     pub log_write_buffer_bytes: usize,
     pub state_write_buffers_bytes: usize,
     pub cache_bytes: usize,
+    /// Bytes of rows read in a second by a verification, at most.
+    pub verify_bytes_per_s: u64,
 
     pub retention_tasks_ms: u64,
     pub retention_tasks_max: u64,
@@ -141,6 +143,7 @@ impl Default for Config {
             log_write_buffer_bytes: rocks.log_write_buffer_bytes,
             state_write_buffers_bytes: rocks.state_write_buffers_bytes,
             cache_bytes: rocks.cache_bytes,
+            verify_bytes_per_s: 64 << 20,
             retention_tasks_ms: retention.tasks_age_us / 1_000,
             retention_tasks_max: retention.tasks_max,
             retention_tasks_bytes_max: retention.tasks_bytes_max,

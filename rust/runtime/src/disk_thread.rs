@@ -9,6 +9,7 @@ use node::Event;
 use store::rocks::DataDirectory;
 use store::{LogReader, StateStore, StoreError, meta_of};
 
+use crate::apply_thread::is_corruption;
 use crate::checkpoints::Checkpoints;
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
@@ -60,6 +61,7 @@ impl DiskThread {
                 self.metrics.flush_us.record(started.elapsed().as_micros() as u64);
                 ToRaft::event(Event::Flushed { applied_index })
             }
+            Err(error) if is_corruption(&error.to_string()) => ToRaft::event(Event::StateDamaged { reason: error.to_string() }),
             Err(error) => ToRaft::Halt(format!("the state cannot be flushed: {error}")),
         }
     }
@@ -79,6 +81,7 @@ impl DiskThread {
                 self.metrics.checkpoint_us.record(started.elapsed().as_micros() as u64);
                 ToRaft::event(event)
             }
+            Err(error) if is_corruption(&error.to_string()) => ToRaft::event(Event::StateDamaged { reason: error.to_string() }),
             Err(StoreError::Poisoned(reason)) => ToRaft::Halt(reason),
             Err(error) => ToRaft::event(Event::SnapshotFailed { reason: error.to_string() }),
         }

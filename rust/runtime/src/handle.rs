@@ -167,6 +167,27 @@ impl Handle {
         self.ask(1, |token, _| Event::TakeSnapshot { token }, Duration::ZERO)
     }
 
+    /// Has every member recompute its state hash over all rows; `Notice::Done` follows, and [`Handle::view`] then
+    /// shows what came out.
+    pub fn verify(&self, timeout: Duration) -> Result<Token, Busy> {
+        self.ask(1, |token, deadline_us| Event::Verify { token, deadline_us }, timeout)
+    }
+
+    /// Whether the node has fenced itself: then nothing of its state may be served.
+    pub fn is_fenced(&self) -> bool {
+        self.inside.shared.fenced.load(Ordering::Acquire)
+    }
+
+    /// A read met bytes that cannot be what was written. With a full inbox it is told by the next one.
+    pub fn state_damaged(&self, reason: String) {
+        let _ = self.put(Event::StateDamaged { reason });
+    }
+
+    /// As [`Handle::state_damaged`], of the log: the node stops, and its next start looks at the whole log.
+    pub fn log_damaged(&self, reason: String) {
+        let _ = self.put(Event::LogDamaged { reason });
+    }
+
     /// The policy's decision in the term that it decided in. Nothing follows: what came of it shows in
     /// the feed.
     pub fn assign(&self, term: u64, items: Vec<Assignment>) -> Result<(), Busy> {
@@ -267,6 +288,11 @@ impl Handle {
             net_refused: load(&net.refused),
             net_malformed: load(&net.malformed),
             peers_up: load(&net.peers_up),
+            state_hash_differs: u64::from(view.hash_agrees == Some(false)),
+            fenced: u64::from(!view.fenced.is_empty()),
+            fences: view.fences,
+            writes_stopped: u64::from(!view.writes_stopped.is_empty()),
+            kept_aside: view.kept_aside.len() as u64,
         }
     }
 }

@@ -41,6 +41,7 @@ mod snapshot_out;
 mod state_cell;
 mod threads;
 mod transfers;
+mod verifier;
 mod wake;
 
 pub use config::{ClusterNode, Config, ConfigError, NodeRole};

@@ -165,6 +165,15 @@ pub struct Counters {
     pub net_refused: u64,
     pub net_malformed: u64,
     pub peers_up: u64,
+    /// 1 if a peer's state hash differs from this node's at an equal index.
+    pub state_hash_differs: u64,
+    /// 1 if this node has fenced itself, and how often it has.
+    pub fenced: u64,
+    pub fences: u64,
+    /// 1 if no majority agrees on the state, so that nobody takes writes.
+    pub writes_stopped: u64,
+    /// Directories with damaged files that are kept for study.
+    pub kept_aside: u64,
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::log::{ConfState, HardState, Identity, LogBase, LogEntry};
 use codec::peer::{Hello, PeerBody};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use node::{ApplyDriver, Driver, Event, InstalledReport, NodeDriver, ObserverDriver, ObserverStart};
+use node::{ApplyDriver, Driver, Event, InstalledReport, NodeDriver, NodeView, ObserverDriver, ObserverStart};
 use store::rocks::{DataDirectory, Opened, OpenedObserver, RocksState};
 use store::{LogReader, LogStore, StateStore, meta_of};
 use transport::{Net, NetConfig, NetHandle, PeerAddress};
@@ -30,6 +30,7 @@ use crate::snapshot_in::SnapshotReceiver;
 use crate::snapshot_out::{SnapshotNews, SnapshotSender};
 use crate::state_cell::StateCell;
 use crate::transfers::Transfers;
+use crate::verifier::{Verifier, VerifyJob};
 
 /// Requests that wait for the log writer or the apply thread; beyond it the raft thread waits.
 const REQUESTS_MAX: usize = 4_096;
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     pub router: Router,
     pub net: Net,
     pub raft: RaftThread,
+    pub verifier: Verifier,
     /// To the raft thread.
     pub inner: Sender<ToRaft>,
 }
@@ -63,6 +65,8 @@ struct Ready {
     identity: Identity,
     hard_state: HardState,
     base: LogBase,
+    /// The state was damaged, and waits for one from the others.
+    without_state: Option<String>,
 }
 
 impl Parts {
@@ -72,17 +76,44 @@ impl Parts {
         if config.role == NodeRole::Observer {
             return Self::open_observer(config, incarnation);
         }
-        let opened = DataDirectory::open(&config.data_dir, &config.node_id, &config.rocks())?;
+        let (ready, state, state_dir, directory) = Self::open_sound(&config, incarnation)?;
+        Self::build(config, incarnation, ready, state, state_dir, directory)
+    }
+
+    /// Opens the directory and rebuilds the machine; a state that opens and cannot be loaded is damaged as well.
+    fn open_sound(config: &Config, session: u64) -> Result<(Ready, Arc<RocksState>, String, DataDirectory), OpenError> {
+        let (mut ready, state, state_dir, directory) = Self::open_directory(config)?;
+        if ready.identity.cluster_id == 0 || ready.without_state.is_some() {
+            return Ok((ready, state, state_dir, directory));
+        }
+        match ready.load(state.as_ref(), session, config) {
+            Ok(()) => return Ok((ready, state, state_dir, directory)),
+            Err(OpenError::State(what)) => directory.mark_state(&state_dir, &what)?,
+            Err(error) => return Err(error),
+        }
+        drop((ready, state, directory));
+        let (mut ready, state, state_dir, directory) = Self::open_directory(config)?;
+        if ready.without_state.is_none() {
+            ready.load(state.as_ref(), session, config)?;
+        }
+        Ok((ready, state, state_dir, directory))
+    }
+
+    fn open_directory(config: &Config) -> Result<(Ready, Arc<RocksState>, String, DataDirectory), OpenError> {
+        let raft_id = getrandom::u64().map_err(other)?.max(1);
+        let opened = DataDirectory::open_repairing(&config.data_dir, &config.node_id, &config.rocks(), raft_id)?;
         if let Some((from, to)) = opened.report.raised_commit {
             eprintln!("taskquorum: the commit index was saved as {from} and is at least {to}: raised");
         }
-        let Opened { log, state, directory, .. } = opened;
+        for what in &opened.report.repaired {
+            eprintln!("taskquorum: damage was found: {what}");
+        }
+        let Opened { log, state, state_dir, directory, report } = opened;
         directory.remove_snapshots(&[])?;
         let mut ready = Ready::of(Box::new(log), &config.node_id)?;
-        if ready.identity.cluster_id != 0 {
-            ready.load(state.as_ref(), incarnation, &config)?;
-        }
-        Self::build(config, incarnation, ready, state, directory)
+        ready.without_state = report.without_state;
+        ready.read_entries()?;
+        Ok((ready, state, state_dir, directory))
     }
 
     /// An observer has a record in place of a log, and no state before its first snapshot.
@@ -93,8 +124,10 @@ impl Parts {
         let mut ready = Ready::of(Box::new(record), &config.node_id)?;
         if meta_of(state.as_ref()).map_err(other)?.is_some() {
             ready.load(state.as_ref(), incarnation, &config)?;
+            ready.read_entries()?;
         }
-        Self::build(config, incarnation, ready, state, directory)
+        let state_dir = ready.base.state_dir.clone();
+        Self::build(config, incarnation, ready, state, state_dir, directory)
     }
 
     fn bind(config: &Config, incarnation: u64, identity: &Identity) -> Result<(Net, NetHandle, SocketAddr), OpenError> {
@@ -107,6 +140,8 @@ impl Parts {
             expected_nodes: node::expected_names(&config.driver(incarnation, String::new())),
             address: config.raft_advertise.clone(),
             duplex: config.role == NodeRole::Observer,
+            retired: identity.retired.clone(),
+            damaged: identity.damaged.clone(),
             ..Hello::default()
         };
         Net::bind(NetConfig { listen: config.listen()?, hello, peers: peers(config) })
@@ -118,6 +153,7 @@ impl Parts {
         incarnation: u64,
         ready: Ready,
         state: Arc<RocksState>,
+        state_dir: String,
         directory: DataDirectory,
     ) -> Result<Self, OpenError> {
         let (net, net_handle, address) = Self::bind(&config, incarnation, &ready.identity)?;
@@ -128,7 +164,7 @@ impl Parts {
         };
         let common = Common {
             clock,
-            state: Arc::new(StateCell::new(state, ready.base.state_dir.clone())),
+            state: Arc::new(StateCell::new(state, state_dir)),
             directory: Arc::new(directory),
             ring: Arc::new(Ring::new(config.completions_max).map_err(other)?),
             interest: Arc::default(),
@@ -152,17 +188,25 @@ impl Parts {
             NodeRole::Voter => {
                 let (hard_state, base, entries) = (ready.hard_state, ready.base, ready.entries);
                 let start = node::Start { identity, hard_state, base, entries, configuration, loaded, now_us, wall_us };
-                NodeDriver::Voter(Driver::new(settings, start).map_err(other)?)
+                let mut driver = Driver::new(settings, start).map_err(other)?;
+                if let Some(reason) = &ready.without_state {
+                    driver.explain_fence(reason.clone());
+                }
+                NodeDriver::Voter(driver)
             }
         };
-        *common.shared.view.lock() = driver.view();
+        let damaged = ready.without_state.is_some();
+        common.state.set_kept_aside(common.directory.kept_aside()?);
+        common.shared.fenced.store(damaged, Ordering::Release);
+        *common.shared.view.lock() = NodeView { kept_aside: common.state.kept_aside(), ..driver.view() };
         let reader = ready.log.reader();
         Ok(Self {
             handle: Handle { inside: Arc::new(common.inside(&config, reader.clone())) },
             net_handle,
             address,
             log: common.log_writer(&config, ready.log),
-            apply: common.apply_thread(&config, ready.driver, incarnation),
+            apply: ApplyThread { damaged, ..common.apply_thread(&config, ready.driver, incarnation) },
+            verifier: common.verifier(&config),
             disk: common.disk_thread(),
             reader: (reader, common.wires.fetch.1.clone()),
             sender: common.snapshot_sender(&config),
@@ -185,6 +229,7 @@ struct Wires {
     log: Wire<LogRequest>,
     apply: Wire<ApplyRequest>,
     disk: Wire<DiskRequest>,
+    verify: Wire<VerifyJob>,
     fetch: Wire<Fetch>,
     snapshots_out: Wire<SnapshotNews>,
     snapshots_in: Wire<(u64, PeerBody)>,
@@ -199,6 +244,8 @@ impl Wires {
             apply: bounded(REQUESTS_MAX),
             // The driver asks for one flush, checkpoint or fetch at a time, and a peer for one snapshot.
             disk: unbounded(),
+            // One verification at a time, and none that waits.
+            verify: bounded(0),
             fetch: unbounded(),
             snapshots_out: unbounded(),
             snapshots_in: bounded(SNAPSHOT_MESSAGES_MAX),
@@ -253,6 +300,8 @@ impl Common {
             coming_term: None,
             clock: self.clock,
             slots_at: None,
+            verifier: self.wires.verify.0.clone(),
+            damaged: false,
         }
     }
 
@@ -265,6 +314,11 @@ impl Common {
             raft: self.wires.inner.0.clone(),
             metrics: self.metrics.clone(),
         }
+    }
+
+    fn verifier(&self, config: &Config) -> Verifier {
+        let bytes_per_s = config.verify_bytes_per_s;
+        Verifier { jobs: self.wires.verify.1.clone(), raft: self.wires.inner.0.clone(), bytes_per_s }
     }
 
     fn snapshot_sender(&self, config: &Config) -> SnapshotSender {
@@ -318,6 +372,8 @@ impl Common {
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
             shared: self.shared.clone(),
+            directory: self.directory.clone(),
+            state: self.state.clone(),
             work: Work::default(),
         }
     }
@@ -365,6 +421,7 @@ impl Ready {
             base: log.base().clone(),
             identity,
             log,
+            without_state: None,
         })
     }
 
@@ -376,10 +433,15 @@ impl Ready {
             let bootstrap = bootstrap.ok_or_else(|| other("the state is empty, but the directory belongs to a cluster"))?;
             write_first_rows(state, bootstrap)?;
         }
-        let driver = ApplyDriver::load(state, session, config.retention()).map_err(other)?;
+        let loaded = ApplyDriver::load(state, session, config.retention());
+        let driver = loaded.map_err(|e| OpenError::State(format!("the state cannot be loaded: {e}")))?;
         self.configuration = driver.machine().configuration();
         self.loaded = Some(driver.loaded_report());
         self.driver = Some(driver);
+        Ok(())
+    }
+
+    fn read_entries(&mut self) -> Result<(), OpenError> {
         let (low, high) = (self.base.index + 1, self.log.last_index() + 1);
         while self.base.index + 1 + (self.entries.len() as u64) < high {
             let low = low + self.entries.len() as u64;

@@ -10,6 +10,7 @@ use codec::peer::{Lane, PeerBody, SnapshotAnswer};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use node::{ApplyInput, Effect, Event, NodeDriver, NodeView, ProposalEnd, Token};
 use parking_lot::Mutex;
+use store::rocks::DataDirectory;
 use transport::{NetHandle, PeerAddress, SendError};
 
 use crate::apply_thread::ApplyRequest;
@@ -20,6 +21,7 @@ use crate::log_writer::LogRequest;
 use crate::metrics::Metrics;
 use crate::ring::{Notice, Ring};
 use crate::snapshot_out::SnapshotNews;
+use crate::state_cell::StateCell;
 
 /// Events taken before effects are executed.
 const DRAIN_MAX: usize = 1_024;
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub apply_depth: AtomicUsize,
     pub revision: AtomicU64,
     pub view: Mutex<NodeView>,
+    /// The node has fenced itself: nothing is served.
+    pub fenced: AtomicBool,
     /// The node takes no new work.
     pub stopped: AtomicBool,
 }
@@ -82,6 +86,8 @@ pub(crate) struct RaftThread {
     pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
     pub shared: Arc<Shared>,
+    pub directory: Arc<DataDirectory>,
+    pub state: Arc<StateCell>,
     pub work: Work,
 }
 
@@ -204,17 +210,20 @@ impl RaftThread {
                 }
             }
         }
-        if !self.work.notices.is_empty() {
-            self.ring.complete(self.work.notices.drain(..));
-        }
         if self.work.view_due || self.work.viewed.is_none_or(|at| at.elapsed() >= VIEW_INTERVAL) {
             self.publish_view();
+        }
+        if !self.work.notices.is_empty() {
+            self.ring.complete(self.work.notices.drain(..));
         }
         next
     }
 
     fn publish_view(&mut self) {
-        *self.shared.view.lock() = self.driver.view();
+        let mut view = self.driver.view();
+        self.shared.fenced.store(!view.fenced.is_empty(), Release);
+        view.kept_aside = self.state.kept_aside();
+        *self.shared.view.lock() = view;
         self.work.viewed = Some(Instant::now());
         self.work.view_due = false;
     }
@@ -254,7 +263,11 @@ impl RaftThread {
                 stale: a.stale,
                 unknown: a.unknown,
             })),
-            Effect::CompleteTask { token, done, detail } => self.work.notices.push(Notice::Done { token, done, detail }),
+            Effect::CompleteTask { token, done, detail } => {
+                // What was asked for may show in the view: whoever is told looks there.
+                self.work.view_due = true;
+                self.work.notices.push(Notice::Done { token, done, detail });
+            }
             Effect::LeaderChanged { leader, node_id, term, is_self } => {
                 (self.work.leads, self.work.view_due) = (is_self, true);
                 if leader == 0 {
@@ -290,11 +303,39 @@ impl RaftThread {
                 self.net.set_peers(peers.into_iter().map(|(node_id, address)| PeerAddress { node_id, address }).collect());
             }
             Effect::RefusePeer { raft_id } => self.net.refuse(raft_id),
+            Effect::Fence { reason } => return self.fence(reason),
+            Effect::Retire { reason } => return self.retire(reason),
             Effect::Removed { reason } => return Next::Halt(reason),
             Effect::Halt { reason } => return Next::Halt(reason),
             Effect::StopReady => return Next::Ready,
         }
         Next::Go
+    }
+
+    /// Durable before the next effect: a restart must not serve this state either.
+    fn fence(&mut self, reason: String) -> Next {
+        let name = self.state.name();
+        eprintln!(
+            "taskquorum: this node has fenced itself: {reason}; its files in {name} are kept, and it takes the others' state"
+        );
+        self.work.view_due = true;
+        match self.directory.mark_state(&name, &reason) {
+            Ok(()) => Next::Go,
+            Err(error) => Next::Halt(format!("the damaged state cannot be marked: {error}")),
+        }
+    }
+
+    /// The next start goes on under a new identity.
+    fn retire(&mut self, reason: String) -> Next {
+        let noted = getrandom::u64()
+            .map_err(|e| e.to_string())
+            .and_then(|id| self.directory.retire(&self.driver.identity().node_id, id.max(1), &reason).map_err(|e| e.to_string()));
+        match noted {
+            Ok(()) => {
+                Next::Halt(format!("{reason}. Start it again: it keeps these files aside and comes back under a new identity"))
+            }
+            Err(error) => Next::Halt(format!("{reason}. That it must not vote again could not be noted: {error}")),
+        }
     }
 
     /// Synced, written and loaded before the next effect: a vote may follow.

@@ -27,6 +27,9 @@ pub enum OpenError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The rows contradict each other, or cannot be read.
+    #[error("{0}")]
+    State(String),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: io::Error },
     #[error("{0}")]
@@ -132,19 +135,23 @@ impl Service {
             // A panic aborts the process, so a thread that can be joined ended well.
             let _ = thread.join();
         }
-        self.state.get().flush()?;
+        // A fenced node's state is not to be used again.
+        if !self.handle.is_fenced() {
+            self.state.get().flush()?;
+        }
         Ok(true)
     }
 }
 
 fn spawn(parts: Parts) -> io::Result<Running> {
-    let Parts { log, apply, disk, reader, sender, receiver, router, net, raft, inner, .. } = parts;
+    let Parts { log, apply, disk, reader, sender, receiver, router, net, raft, verifier, inner, .. } = parts;
     let (read_in, net_halt) = (inner.clone(), inner);
     let (entries, fetches) = reader;
     let behind = vec![
         spawn_vital("log", move || log.run())?,
         spawn_vital("apply", move || apply.run())?,
         spawn_vital("disk", move || disk.run())?,
+        spawn_vital("verify", move || verifier.run())?,
         spawn_vital("read", move || read_entries(entries, fetches, read_in))?,
         spawn_vital("snapshot-out", move || sender.run())?,
         spawn_vital("snapshot-in", move || receiver.run())?,

@@ -11,16 +11,31 @@ pub struct StateCell {
     current: RwLock<(Arc<RocksState>, String)>,
     /// Directories that a snapshot is received into, or that wait to be used.
     coming: Mutex<BTreeSet<String>>,
+    /// Directories with damaged files.
+    kept_aside: Mutex<Vec<String>>,
 }
 
 impl StateCell {
     /// `name` is that of the store's directory.
     pub fn new(state: Arc<RocksState>, name: String) -> Self {
-        Self { current: RwLock::new((state, name)), coming: Mutex::default() }
+        Self { current: RwLock::new((state, name)), coming: Mutex::default(), kept_aside: Mutex::default() }
     }
 
     pub fn get(&self) -> Arc<RocksState> {
         self.current.read().0.clone()
+    }
+
+    /// Name of the directory in use.
+    pub fn name(&self) -> String {
+        self.current.read().1.clone()
+    }
+
+    pub fn kept_aside(&self) -> Vec<String> {
+        self.kept_aside.lock().clone()
+    }
+
+    pub fn set_kept_aside(&self, names: Vec<String>) {
+        *self.kept_aside.lock() = names;
     }
 
     /// A directory that must not be deleted, although nothing names it yet.

@@ -43,6 +43,7 @@ pub fn status(rows: &dyn StateRead, view: &NodeView, transfers: &Transfers, vers
     own_fields(&mut object, view);
     snapshot(&mut object, "snapshot", "to", view, transfers.view(Direction::Out));
     snapshot(&mut object, "snapshot_in", "from", view, transfers.view(Direction::In));
+    integrity(&mut object, view);
     let mut tasks = Object::new(object.value("tasks"));
     for (status, count) in Status::ALL.iter().zip(&meta.tasks_by_status) {
         tasks.number(status.name(), *count);
@@ -74,12 +75,58 @@ fn membership(object: &mut Object<'_>, view: &NodeView) {
 fn state_hash(object: &mut Object<'_>, view: &NodeView) {
     let mut hash = Object::new(object.value("state_hash"));
     hash.number("index", view.hash_index);
-    hash.text("hash", &view.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    hash.text("hash", &hex(&view.hash));
     match view.hash_agrees {
         None => hash.null("agrees"),
         Some(agrees) => hash.boolean("agrees", agrees),
     }
+    json::array(hash.value("nodes"), &view.members, |out, member| {
+        let mut node = Object::new(out);
+        node.text("node_id", &member.node_id);
+        match member.hash {
+            None => ["index", "hash", "agrees"].into_iter().for_each(|name| node.null(name)),
+            Some((index, hash, agrees)) => {
+                node.number("index", index);
+                node.text("hash", &hex(&hash));
+                node.boolean("agrees", agrees);
+            }
+        }
+        node.end();
+    });
     hash.end();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What this node knows of its own soundness, and the newest verification.
+fn integrity(object: &mut Object<'_>, view: &NodeView) {
+    object.text_or_null("fenced", &view.fenced);
+    object.text_or_null("writes_stopped", &view.writes_stopped);
+    object.texts("kept_aside", view.kept_aside.iter().map(String::as_str));
+    let Some(verify) = &view.verify else { return object.null("verification") };
+    let mut shown = Object::new(object.value("verification"));
+    shown.number("index", verify.round.index);
+    shown.boolean("complete", verify.complete);
+    shown.boolean("agrees", verify.complete && verify.sound.iter().all(|(_, sound)| *sound));
+    let members: Vec<&MemberView> = view.members.iter().collect();
+    json::array(shown.value("nodes"), &members, |out, member| {
+        let mut node = Object::new(out);
+        node.text("node_id", &member.node_id);
+        let Some(result) = verify.round.results.get(&member.raft_id) else {
+            ["kept", "computed", "rows", "bytes", "error", "agrees"].into_iter().for_each(|name| node.null(name));
+            return node.end();
+        };
+        node.text_or_null("kept", &hex(&result.kept));
+        node.text_or_null("computed", &hex(&result.computed));
+        node.number("rows", result.rows);
+        node.number("bytes", result.bytes);
+        node.text_or_null("error", &result.error);
+        node.boolean("agrees", verify.sound.iter().any(|(id, sound)| *id == member.raft_id && *sound));
+        node.end();
+    });
+    shown.end();
 }
 
 fn own_fields(object: &mut Object<'_>, view: &NodeView) {
