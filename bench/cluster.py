@@ -160,12 +160,39 @@ class Cluster:
         raft = dict(zip(names, ports[nodes:], strict=True))
         told = {name: raft_address(name, port) if raft_address else f"127.0.0.1:{port}" for name, port in raft.items()}
         self.nodes: dict[str, Node] = {}
+        # Where each listens for the others.
+        self.raft = {name: f"127.0.0.1:{port}" for name, port in raft.items()}
         for name, http_port in zip(names, ports[:nodes], strict=True):
             # A node listens on its own port and is known to the others by the address they dial.
             cluster = ",".join(f"{peer}={f'127.0.0.1:{raft[name]}' if peer == name else told[peer]}" for peer in names)
-            command = [sys.executable, "-m", "taskquorum", "serve", "--node-id", name, "--data-dir", str(self.data[name])]
-            command += ["--http", f"127.0.0.1:{http_port}", "--raft", f"127.0.0.1:{raft[name]}", "--cluster", cluster]
-            self.nodes[name] = Node(name, http_port, command, self.directory / f"{name}.log")
+            self.nodes[name] = self._node(name, http_port, self.raft[name], cluster)
+
+    def _node(self, name: str, http_port: int, raft: str, cluster: str) -> Node:
+        command = [sys.executable, "-m", "taskquorum", "serve", "--node-id", name, "--data-dir", str(self.data[name])]
+        command += ["--http", f"127.0.0.1:{http_port}", "--raft", raft, "--cluster", cluster]
+        return Node(name, http_port, command, self.directory / f"{name}.log")
+
+    def join(self, name: str, *arguments: str) -> Node:
+        """Starts a node that the cluster does not know, with an empty directory: it waits until it is taken in.
+
+        `arguments` are added to its command line.
+        """
+        http_port, raft_port = free_ports(2)
+        self.data[name] = self.directory / name
+        self.raft[name] = f"127.0.0.1:{raft_port}"
+        known = ",".join(f"{peer}={address}" for peer, address in self.raft.items() if peer in self.nodes or peer == name)
+        node = self._node(name, http_port, self.raft[name], known)
+        if self.nodes:
+            node.environment |= next(iter(self.nodes.values())).environment
+        node.command += arguments
+        self.nodes[name] = node
+        node.start()
+        return node
+
+    def forget(self, node: Node) -> None:
+        """A node that was removed from the cluster is none of its nodes any more; its process has ended."""
+        assert not node.alive
+        del self.nodes[node.name]
 
     def __enter__(self) -> "Cluster":
         try:

@@ -49,7 +49,7 @@ class Node:
         3 task      (3, task_id, status): a watched task changed (status as a number)
         4 agent     (4, agent_id): a watched agent has assignments or commands to fetch
         5 events    (5, revision): events up to this revision can be read (while watched)
-        6 done      (6, token, ok, detail): transfer_leader or snapshot
+        6 done      (6, token, ok, detail): transfer_leader, await_member or snapshot
         7 leader    (7, node_id or None, term, is_self): leadership as this node sees it
         8 stopped   (8, detail): the node cannot go on
         """
@@ -63,6 +63,8 @@ class Node:
     def beat(self, beats: list[tuple[str, int, tuple[int, int, int] | None]], timeout_ms: int) -> int:
         """Relays beats (agent_id, agent_epoch, load in basis points); token i is the first + i."""
     def transfer_leader(self, to: str | None, timeout_ms: int) -> int: ...
+    def await_member(self, node_id: str, timeout_ms: int) -> int:
+        """`done` follows when the member's row is settled or gone; else at the deadline, with how far it has come."""
     def snapshot(self, timeout_ms: int) -> int: ...
     def verify(self, timeout_ms: int) -> int:
         """Has every node recompute its state hash over all rows; `status` shows the newest verification."""

@@ -395,6 +395,32 @@ class AsyncClient:
     async def undrain_node(self, node_id: str) -> None:
         await self.link.call("DELETE", f"/cluster/nodes/{_segment(node_id)}/drain", safe=True)
 
+    async def add_member(
+        self, node_id: str, address: str | None = None, role: str = "voter", *, wait_ms: int | None = None
+    ) -> Mapping[str, Any]:
+        """Takes a node in, or changes a member's role or address; `done` says whether it is made, `progress` how far it is."""
+        return await self._member({"node_id": node_id, "role": role}, address, wait_ms)
+
+    async def replace_member(self, node_id: str, address: str | None = None, *, wait_ms: int | None = None) -> Mapping[str, Any]:
+        """Gives the place of a node that is lost for good to the empty directory of that name."""
+        return await self._member({"node_id": node_id, "replace": node_id}, address, wait_ms)
+
+    async def _member(self, body: dict[str, Any], address: str | None, wait_ms: int | None) -> Mapping[str, Any]:
+        body |= {} if address is None else {"address": address}
+        body |= {} if wait_ms is None else {"wait_ms": wait_ms}
+        wait = 0 if wait_ms is None else wait_ms
+        answer = await self.link.call("POST", "/cluster/members", json=body, safe=True, wait_ms=wait)
+        shown: Mapping[str, Any] = answer.body
+        return shown
+
+    async def remove_member(self, node_id: str, *, wait_ms: int | None = None) -> Mapping[str, Any]:
+        """Removes a node; leadership is handed over first. Refused where what is left would be no quorum."""
+        params = None if wait_ms is None else {"wait_ms": str(wait_ms)}
+        path = f"/cluster/members/{_segment(node_id)}"
+        answer = await self.link.call("DELETE", path, params=params, safe=True, wait_ms=wait_ms or 0)
+        body: Mapping[str, Any] = answer.body
+        return body
+
     async def transfer_leader(self, to: str | None = None) -> Mapping[str, Any]:
         """Hands leadership over, to the node named or to the most caught-up one."""
         return await self._post("/cluster/transfer-leader", {} if to is None else {"to": to})

@@ -1,7 +1,8 @@
 """One node as a process: Rust threads, the event loop with the HTTP API, and the leader's policy thread.
 
 Order of life: warm the kernels → bind HTTP → open the node → start it → serve → SIGTERM: not ready, stop accepting, end
-what waits, hand leadership over, finish answers, flush, exit 0. A node that cannot go on exits 1.
+what waits, hand leadership over, finish answers, flush, exit 0. A node that cannot go on exits 1; one that the cluster has
+removed exits 3, and starting it again is of no use.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ FINISH_S: Final = 5.0
 STOP_MS: Final = 10_000
 SAY_WAITING_S: Final = 5.0
 """Without a leader for so long after the start, the process says what it waits for."""
+REMOVED_CODE: Final = 3
+"""Exit code of a node that the cluster has removed: a supervisor need not start it again."""
 SWITCH_INTERVAL_S: Final = 5e-4
 """The policy thread must not hold the loop for longer."""
 
@@ -188,11 +191,14 @@ class _Process:
             print(f"taskquorum {self._config.node_id}: {self._broken}", file=sys.stderr, flush=True)
         await _until(loop, lambda: server.busy_connections == 0, FINISH_S)
         self._policy_stop.set()
+        removed = bool(msgspec.json.decode(self._native.status()).get("removed"))
         stopped = await loop.run_in_executor(None, self._native.stop, STOP_MS)
         if self._policy is not None:
             await loop.run_in_executor(None, self._policy.join, 2.0)
         if not stopped:
             print(f"taskquorum {self._config.node_id}: the threads did not end in time", file=sys.stderr, flush=True)
+        if removed:
+            return REMOVED_CODE
         return 0 if stopped and self._broken is None else 1
 
 

@@ -194,6 +194,17 @@ class Client:
     def undrain_node(self, node_id: str) -> None:
         self._run(self.aio.undrain_node(node_id))
 
+    def add_member(
+        self, node_id: str, address: str | None = None, role: str = "voter", *, wait_ms: int | None = None
+    ) -> Mapping[str, Any]:
+        return self._run(self.aio.add_member(node_id, address, role, wait_ms=wait_ms))
+
+    def replace_member(self, node_id: str, address: str | None = None, *, wait_ms: int | None = None) -> Mapping[str, Any]:
+        return self._run(self.aio.replace_member(node_id, address, wait_ms=wait_ms))
+
+    def remove_member(self, node_id: str, *, wait_ms: int | None = None) -> Mapping[str, Any]:
+        return self._run(self.aio.remove_member(node_id, wait_ms=wait_ms))
+
     def transfer_leader(self, to: str | None = None) -> Mapping[str, Any]:
         return self._run(self.aio.transfer_leader(to))
 

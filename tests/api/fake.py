@@ -65,6 +65,8 @@ class FakeNative:
         self.log = [b'{"log_index":%d,"command_data":{"a":\n1}}' % index for index in range(3, 6)]
         self.view: dict[str, Any] = {"leader": "node-1", "commit_index": 5, "applied_index": 5, "nodes": [{"node_id": "node-1"}]}
         self.transfers: list[str | None] = []
+        self.awaited: list[tuple[str, int]] = []
+        self.member_end = (True, "voter")
         self._token = 0
 
     # ---- completions
@@ -112,6 +114,12 @@ class FakeNative:
     def transfer_leader(self, to: str | None, timeout_ms: int) -> int:
         self.transfers.append(to)
         return self.snapshot(timeout_ms)
+
+    def await_member(self, node_id: str, timeout_ms: int) -> int:
+        token = self._next()
+        self.awaited.append((node_id, timeout_ms))
+        self.tell((6, token, *self.member_end))
+        return token
 
     def snapshot(self, timeout_ms: int) -> int:
         token = self._next()

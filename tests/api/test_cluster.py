@@ -229,6 +229,41 @@ async def test_leadership_and_snapshot(api: Api) -> None:
     assert (await api.call("POST", "/cluster/snapshot")).json["done"] is True
 
 
+async def test_members_are_added_replaced_and_removed(api: Api) -> None:
+    """Made in time → 200; under way at the deadline → 202 with how far it has come; refused → the code by name."""
+    api.native.member_end = (True, "voter")
+    answer = await api.call("POST", "/cluster/members", {"node_id": "node-4", "address": "host:5000", "role": "learner"})
+    assert (answer.status, answer.json) == (200, {"node_id": "node-4", "done": True, "progress": "voter", "revision": 7})
+    assert api.native.proposed[-1] == ("add_member", {"node_id": "node-4", "address": "host:5000", "role": "learner"})
+    api.native.member_end = (False, "catches up to be a voter")
+    body = {"node_id": "node-4", "replace": "node-4", "wait_ms": 50}
+    answer = await api.call("POST", "/cluster/members", body)
+    assert (answer.status, answer.json["done"], answer.json["progress"]) == (202, False, "catches up to be a voter")
+    assert api.native.proposed[-1] == ("replace_member", {"node_id": "node-4", "address": ""})
+    answer = await api.call("DELETE", "/cluster/members/node-4?wait_ms=7")
+    assert (answer.status, api.native.proposed[-1]) == (202, ("remove_member", {"node_id": "node-4"}))
+    assert api.native.awaited == [("node-4", 5_000), ("node-4", 50), ("node-4", 7)]
+    for refusal, status, code in ((18, 409, "would_lose_quorum"), (19, 409, "member_alive"), (1, 404, "not_found")):
+        refused = {"refusal": refusal, "field": "/node_id", "detail": "why"}
+        api.native.decide = lambda name, fields, refused=refused: refused
+        answer = await api.call("DELETE", "/cluster/members/node-4")
+        assert (answer.status, answer.json["code"], answer.json["detail"]) == (status, code, "why")
+
+
+async def test_a_member_that_cannot_be_is_refused_with_the_field(api: Api) -> None:
+    for change, field in (
+        ({"address": "nowhere"}, "/address"),
+        ({"role": "king"}, "/role"),
+        ({"node_id": "a b"}, "/node_id"),
+        ({"wait_ms": 90_000}, "/wait_ms"),
+        ({"replace": "node-2"}, "/replace"),
+        ({"force": True}, "/force"),
+    ):
+        answer = await api.call("POST", "/cluster/members", {"node_id": "node-4", "address": "host:1"} | change)
+        assert (answer.status, answer.json["field"]) == (422, field)
+    assert api.native.proposed == []
+
+
 async def test_the_raft_log(api: Api) -> None:
     shown = (await api.call("GET", "/cluster/raft-log?limit=2")).json
     assert ([item["log_index"] for item in shown["items"]], shown["next_index"]) == ([3, 4], 5)

@@ -126,7 +126,7 @@ def test_the_documented_form_of_every_command_is_read(node: Running) -> None:
     source = (Path(__file__).resolve().parents[2] / "rust/native/src/wire.rs").read_text()
     example = source.split("//! ```json\n")[1].split("//! ```")[0].replace("//! ", "").replace('"…"', f'"{uuid.uuid4()}"')
     commands = json.loads(example)
-    assert len({name for command in commands for name in command}) == 14
+    assert len({name for command in commands for name in command}) == 17
     assert len(node.propose(*commands)) == len(commands)
 
 

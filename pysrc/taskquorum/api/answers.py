@@ -247,6 +247,8 @@ class Node(Struct):
     node_id: str
     node_role: str
     status: str
+    role: str | None
+    state: str | None
     address: str | None
     load_factor: float | None
     capabilities: dict[str, float]
@@ -254,6 +256,26 @@ class Node(Struct):
     match_index: int | None
     lag: int | None
     agents: int
+
+
+class MemberProgress(Struct):
+    node_id: str
+    progress: str
+
+
+class Membership(Struct):
+    voters: list[str]
+    learners: list[str]
+    joint: bool
+    voters_outgoing: list[str]
+    changes: list[MemberProgress]
+
+
+class MemberChange(Struct):
+    node_id: str
+    done: bool
+    progress: str
+    revision: int
 
 
 class Quorum(Struct):
@@ -304,6 +326,7 @@ class ClusterStatus(Struct):
     commit_index: int
     applied_index: int
     quorum: Quorum
+    membership: Membership
     state_hash: StateHash
     nodes: list[Node]
     alerts: list[str]

@@ -177,6 +177,10 @@ def from_outcome(outcome: Outcome, field: str | None = None) -> ProblemError:
             return ConflictError(detail or "the decision was made on an old state", code="stale_read")
         case 16:
             return StorageFullError(detail or "the disk is nearly full", retry_after_s=30)
+        case 18:
+            return ConflictError(detail or "the quorum would be lost", code="would_lose_quorum", field=where)
+        case 19:
+            return ConflictError(detail or "the node is alive", code="member_alive", field=where)
         case _:
             return ProblemError(detail or "the command was refused", code="internal_invariant")
 

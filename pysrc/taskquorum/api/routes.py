@@ -10,6 +10,7 @@ from taskquorum.api import (
     handlers_cluster,
     handlers_docs,
     handlers_keys,
+    handlers_members,
     handlers_tasks,
     handlers_watch,
     query,
@@ -160,6 +161,14 @@ _CLUSTER: Final = (
         {202: answers.NodeDrain}, body=schema.DrainBody,
     ),
     _call("DELETE", "/cluster/nodes/{id}/drain", handlers_cluster.resume, "End the drain", "cluster", {200: answers.NodeDrain}),
+    _call(
+        "POST", "/cluster/members", handlers_members.add, "Take a node in, or give a lost one's place to it", "cluster",
+        {200: answers.MemberChange, 202: answers.MemberChange}, body=schema.MemberAdd, body_required=True,
+    ),
+    _call(
+        "DELETE", "/cluster/members/{id}", handlers_members.remove, "Remove a node from the cluster", "cluster",
+        {200: answers.MemberChange, 202: answers.MemberChange}, query=_queries(query.WAIT_MS),
+    ),
     _call(
         "POST", "/cluster/transfer-leader", handlers_cluster.transfer_leader, "Hand leadership over", "cluster",
         {200: answers.Done}, body=schema.TransferBody,

@@ -36,6 +36,11 @@ Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=255)]], Meta(max_le
 Resources = Annotated[dict[Name, Amount], Meta(max_length=64)]
 Costs = Annotated[dict[Name, Amount], Meta(max_length=64)]
 WaitMs = Annotated[int, Meta(ge=0, le=WAIT_MS_MAX)]
+NodeId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,255}$")]
+RaftAddress = Annotated[str, Meta(pattern="^.+:[0-9]{1,5}$", max_length=512)]
+MemberRole = Literal["voter", "learner", "observer"]
+MEMBER_WAIT_MS = 5_000
+"""How long a change of the members is waited for unless the call says otherwise."""
 
 
 def _empty_object() -> Raw:
@@ -268,6 +273,14 @@ class VerifyBody(Struct, forbid_unknown_fields=True):
     """`timeout_ms`: how long to wait for the nodes; what is there by then is answered."""
 
     timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000
+
+
+class MemberAdd(Struct, forbid_unknown_fields=True):
+    node_id: NodeId
+    address: RaftAddress | None = None
+    role: MemberRole = "voter"
+    replace: NodeId | None = None
+    wait_ms: WaitMs = MEMBER_WAIT_MS
 
 
 class TransferBody(Struct, forbid_unknown_fields=True):

@@ -478,6 +478,12 @@ fn is_about_elections(message: &Message) -> bool {
     matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow)
 }
 
+/// Whether an encoded message appends entries from index 1 on.
+pub fn begins_at_first_entry(message: &[u8]) -> bool {
+    let Ok(message) = Message::parse_from_bytes(message) else { return false };
+    message.get_msg_type() == MessageType::MsgAppend && message.index == 0 && !message.entries.is_empty()
+}
+
 fn encode(message: Message) -> Outgoing {
     let kind = message.get_msg_type();
     let urgent = !matches!(kind, MessageType::MsgAppend | MessageType::MsgAppendResponse | MessageType::MsgSnapshot);

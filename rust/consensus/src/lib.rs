@@ -21,6 +21,8 @@ mod tail;
 mod timeout;
 
 pub use config::{ConfigError, ConsensusConfig};
-pub use core::{Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, snapshot_index};
+pub use core::{
+    Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, begins_at_first_entry, snapshot_index,
+};
 pub use membership::{MemberChange, has_member, is_joint};
 pub use observe::{configuration_after, snapshot_message, snapshot_position};

@@ -11,7 +11,8 @@ use codec::log::{ConfState, HardState};
 use raft::eraftpb::{Entry, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, StorageError};
 
-use crate::convert::{to_raft_configuration, to_raft_hard_state};
+use crate::convert::{from_raft_configuration, to_raft_configuration, to_raft_hard_state};
+use crate::membership::has_member;
 
 /// A range that must come from disk before Raft can send it.
 pub(crate) struct WantedEntries {
@@ -226,10 +227,12 @@ impl raft::Storage for Tail {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+    /// A member that joined after the snapshot was made would refuse it: it must be in its configuration.
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
         if let Some(snapshot) = &self.snapshot {
             let index = snapshot.get_metadata().index;
-            if index >= request_index && index >= self.base_index {
+            let knows = has_member(&from_raft_configuration(snapshot.get_metadata().get_conf_state()), to);
+            if index >= request_index && index >= self.base_index && knows {
                 return Ok(snapshot.clone());
             }
         }

@@ -405,6 +405,9 @@ impl Driver {
     }
 
     fn step_raft(&mut self, message: &[u8]) {
+        if self.lacks_rows_for(message) {
+            return;
+        }
         let Some(consensus) = &mut self.consensus else { return };
         if let Err(error) = consensus.step(message) {
             match error {

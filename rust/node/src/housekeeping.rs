@@ -64,6 +64,11 @@ impl Housekeeping {
         true
     }
 
+    /// Flush now, whatever is dirty; false while one is under way.
+    pub fn flush_now(&mut self) -> bool {
+        !std::mem::replace(&mut self.flushing, true)
+    }
+
     pub fn flushed(&mut self, applied_index: u64) {
         self.flushing = false;
         self.flushed_index = self.flushed_index.max(applied_index);

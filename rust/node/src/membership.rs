@@ -162,6 +162,11 @@ impl Driver {
 
     pub(crate) fn removed(&mut self) {
         self.membership.removed = true;
+        for waiter in std::mem::take(&mut self.membership.waiters) {
+            let done = waiter.node_id == self.config.node_id;
+            let detail = if done { "removed" } else { "the node that was asked was removed" };
+            self.effects.push(Effect::CompleteTask { token: waiter.token, done, detail: detail.into() });
+        }
         let Identity { raft_id, cluster_id, .. } = self.identity;
         let reason = format!(
             "this node (raft id {raft_id:016x}) was removed from cluster {cluster_id:016x}. Its directory is of no more use to the \
@@ -336,7 +341,32 @@ impl Driver {
             self.leader.push(body);
             return;
         }
-        self.change_configuration();
+        if !self.begins_with_a_snapshot() {
+            self.change_configuration();
+        }
+    }
+
+    /// A cluster that began with restored rows: who joins cannot make them from the first configuration,
+    /// and must begin with a snapshot. So the log may not begin at index 1 any more. True: not yet.
+    fn begins_with_a_snapshot(&mut self) -> bool {
+        let restored = self.identity.bootstrap.as_ref().is_some_and(|b| b.seed.is_some());
+        let joins = self.peers.members().iter().any(|m| m.state == MemberState::Joining && m.raft_id != 0);
+        let Some(consensus) = self.consensus.as_mut().filter(|c| restored && joins && c.base().0 == 0) else { return false };
+        if self.keeping.flushed_index() >= 1 && consensus.last_index() > 1 {
+            consensus.truncate_prefix(1);
+            self.keeping.truncated(1);
+            self.effects.push(Effect::Truncate { base_index: 1 });
+        } else if self.keeping.flush_now() {
+            self.effects.push(Effect::Flush);
+        }
+        true
+    }
+
+    /// This node joined such a cluster and has no state yet: an append that begins at index 1 belongs
+    /// onto rows that it does not have.
+    pub(crate) fn lacks_rows_for(&self, message: &[u8]) -> bool {
+        let blank = self.identity.bootstrap.as_ref().is_some_and(|b| b.members.is_empty());
+        blank && self.applied_index == 0 && consensus::begins_at_first_entry(message)
     }
 
     fn welcome_members(&mut self) {

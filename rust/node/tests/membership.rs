@@ -431,6 +431,35 @@ fn a_partition_during_a_change_lets_neither_side_decide_alone() {
     converged(&mut cluster);
 }
 
+/// Rows that were restored are in no log: a newcomer must not replay one onto the first configuration's.
+#[test]
+fn who_joins_a_restored_cluster_begins_with_a_snapshot() {
+    let (mut cluster, _) = begun(3);
+    for id in 1..=3 {
+        let host = cluster.hosts.get_mut(&id).expect("a host");
+        host.identity.bootstrap.as_mut().expect("a first configuration").seed = Some(codec::log::Seed::default());
+        cluster.stop(id);
+        cluster.resume(id);
+    }
+    cluster.elect();
+    assert!((1..=3).all(|id| cluster.hosts[&id].base.index == 0), "the log is whole");
+    grown(&mut cluster, 4, MemberRole::Voter);
+    assert_eq!(cluster.hosts[&4].installs, 1);
+    converged(&mut cluster);
+    // The next one may be welcomed by one that was itself welcomed.
+    for id in 1..=3 {
+        let at = cluster.elect();
+        if at != 4 {
+            cluster.stop(id);
+        }
+        if cluster.down.len() == 1 {
+            break;
+        }
+    }
+    grown(&mut cluster, 5, MemberRole::Voter);
+    assert_eq!(cluster.hosts[&5].installs, 1);
+}
+
 /// It was offline from before anything changed until everybody it knew was replaced.
 #[test]
 fn a_node_that_comes_back_to_a_changed_cluster_finds_it() {
