@@ -255,10 +255,10 @@ impl Profile {
         };
         let mut budget = Budget {
             kinds,
-            faults: rng.range(22, 32),
-            fault_us: rng.range(9_000_000, 13_000_000),
-            operations: 320,
-            clients: 6,
+            faults: rng.range(21, 27),
+            fault_us: rng.range(6_000_000, 8_500_000),
+            operations: 304,
+            clients: 8,
             agents: 4,
             drop_bp: 0,
             duplicate_bp: 0,

@@ -36,7 +36,6 @@ impl World {
         if events.len() > DRAIN_MAX {
             process.inbox = events.split_off(DRAIN_MAX);
         }
-        self.trace.events += events.len() as u64;
         if mono_us >= process.driver.next_wake_us() {
             process.driver.step(Event::Tick { now_us: mono_us, wall_us });
         } else {

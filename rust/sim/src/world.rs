@@ -242,7 +242,7 @@ impl World {
 
     /// Puts an event into a node's inbox; its raft thread wakes up soon.
     pub fn tell(&mut self, at: usize, event: Event) {
-        let soon = self.now + 5 + self.rng.below(60);
+        let soon = self.now + 5 + self.rng.below(200);
         if let Some(process) = &mut self.hosts[at].process {
             process.inbox.push(event);
             self.wake(at, soon);
