@@ -167,6 +167,10 @@ impl Driver {
         }
         self.consensus = Some(consensus);
         self.keeping = keeping;
+        // Rows without an entry hold no stamp yet.
+        if let Some(bootstrap) = &self.identity.bootstrap {
+            self.clock.observe(bootstrap.wall_us, self.now_us);
+        }
         self.effects.push(Effect::Apply(ApplyInput::Session { session: self.sessions.session() }));
         self.loaded(loaded);
         Ok(())
