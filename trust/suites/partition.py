@@ -1,98 +1,34 @@
 """Partitions of real hosts (namespaces, packet filters): the cluster goes on where a quorum is connected, and nowhere else.
 
-A run is one partition of five nodes: clients write to every node all the time; links are cut; after a while they are mended.
-While they are cut:
-
-- writes are acknowledged again within 3 s, if any node is linked to a quorum;
-- a node that is cut off acknowledges nothing; whatever is sent to it 2 election timeouts after the cut or later is refused at
-  once, linearizable reads too, and reads with `consistency=local` are answered;
-- links that flap once a second raise the term by at most one a flap.
-
-Once they are mended, every node takes writes again, all nodes hold the same, no acknowledged write is missing, none is there
-twice, and no write is there of which a node said that nothing was done.
+A run is one partition of five nodes, judged as trust/partitioned.py says: full, one-way, bridge, ring, or a full one that flaps
+once a second, which may raise the term by at most one a flap.
 """
 
-import itertools
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cluster import Node
-
 from trust import netns
 from trust.links import SHAPES, Partition, partition
 from trust.netns import NetnsCluster
+from trust.partitioned import HOLD_S, look_at, run_partition
 from trust.probes import Probes
-from trust.suite import Counts, RunOne, Suite, Violation
-from trust.verify import held, status_of, verify
+from trust.suite import Counts, RunOne, Suite
 
 NODES = 5
-ELECTION_TIMEOUT_S = 1.0
-LEADER_S = 3.0
-# Long enough to see what a node does 2 election timeouts after the cut.
-HOLD_S = 2 * ELECTION_TIMEOUT_S + 0.7
-# "At once": an answer that waits for nobody.
-REFUSAL_S = 0.4
 FLAPS = 3
-MENDED_S = 15.0
 # A cluster's state stays small.
 RUNS_A_CLUSTER = 60
-
-
-def _term(cluster: NetnsCluster, names: set[str]) -> int:
-    views = [status_of(cluster.nodes[name]) for name in names]
-    return max((int(str(view["term"])) for view in views if view is not None), default=0)
-
-
-def _look_at(node: Node, task_id: str) -> None:
-    """A cut-off node answers from its own state, and refuses to vouch for it."""
-    path = f"/tasks/distributed/{task_id}"
-    local = node.call("GET", f"{path}?consistency=local", timeout_s=1.0)
-    if local.status != 200:
-        raise Violation(f"{node.name} is cut off and does not answer a local read: {local.status} {local.raw[:200]!r}")
-    began = time.monotonic()
-    try:
-        read = node.call("GET", path, timeout_s=1.0)
-    except TimeoutError:
-        raise Violation(f"{node.name} is cut off and does not refuse a linearizable read within 1 s") from None
-    if read.status != 503:
-        seconds = time.monotonic() - began
-        raise Violation(f"{node.name} is cut off and answered a linearizable read with {read.status} after {seconds:.2f} s")
-
-
-def _judge_cut_off(probes: Probes, part: Partition, cut_at: float, mended_at: float) -> int:
-    """How many writes the cut-off nodes refused. Raises [`Violation`]."""
-    refused = 0
-    late_at = cut_at + 2 * ELECTION_TIMEOUT_S + probes.stall_s
-    for attempt in probes.attempts:
-        if attempt.node not in part.cut_off or not cut_at <= attempt.sent_at or attempt.ended_at >= mended_at:
-            continue
-        when = f"{attempt.sent_at - cut_at:.2f} s after the cut"
-        if attempt.acknowledged:
-            raise Violation(f"{attempt.node} is cut off and acknowledged {attempt.key}, sent {when} ({part.text()})")
-        refused += attempt.refused
-        took = attempt.ended_at - attempt.sent_at
-        if attempt.sent_at >= late_at and (not attempt.refused or took > REFUSAL_S + probes.stall_s):
-            said = f"{attempt.status} {attempt.code}" if attempt.status else "nothing"
-            raise Violation(f"{attempt.node} is cut off and said {said} in {took:.2f} s to a write sent {when} ({part.text()})")
-    return refused
-
-
-def _longest_gap(probes: Probes, cut_at: float, mended_at: float) -> float:
-    """The longest time in which nothing was acknowledged."""
-    times = sorted(a.ended_at for a in probes.attempts if a.acknowledged and cut_at <= a.ended_at < mended_at)
-    moments = [cut_at, *times, mended_at]
-    return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
 def _break(cluster: NetnsCluster, probes: Probes, part: Partition) -> tuple[float, float]:
     """Cuts and mends; the moments of the first cut and the last mending."""
     begun = next(iter(probes.ledger.acks.values())).task_id
     network = cluster.network
-    cut_at = time.monotonic()
     if part.shape == "flap":
+        cut_at = time.monotonic()
         for _ in range(FLAPS):
             network.cut(part.cuts)
             probes.hold(0.5)
@@ -100,9 +36,11 @@ def _break(cluster: NetnsCluster, probes: Probes, part: Partition) -> tuple[floa
             probes.hold(0.5)
         return cut_at, time.monotonic()
     network.cut(part.cuts)
+    # The command takes its time: until its end a packet may pass.
+    cut_at = time.monotonic()
     probes.hold(HOLD_S + probes.stall_s)
     for name in sorted(part.cut_off):
-        _look_at(cluster.nodes[name], begun)
+        look_at(cluster.nodes[name], begun)
     mended_at = time.monotonic()
     network.cut(())
     return cut_at, mended_at
@@ -111,40 +49,10 @@ def _break(cluster: NetnsCluster, probes: Probes, part: Partition) -> tuple[floa
 def run_one(cluster: NetnsCluster, seed: int) -> Counts:
     """One partition of the shape that the seed says."""
     shape = SHAPES[seed % len(SHAPES)]
-    run = f"partition-{seed}"
-    names = set(cluster.nodes)
-    part = partition(shape, sorted(names), cluster.leader().name, random.Random(seed))
-    if not part.leaders:
-        raise AssertionError(f"no node of {part.text()} is linked to a quorum")
-    with Probes(cluster.nodes.values(), run) as probes:
-        probes.wait(lambda: probes.acknowledged_by(names, 0.0), "every node acknowledges a write", MENDED_S)
-        term = _term(cluster, names)
-        try:
-            cut_at, mended_at = _break(cluster, probes, part)
-        finally:
-            cluster.network.cut(())
-        grown = _term(cluster, names) - term
-        mended = lambda: probes.acknowledged_by(names, mended_at)  # noqa: E731
-        try:
-            probes.wait(mended, "every node acknowledges a write again", MENDED_S)
-        except TimeoutError as error:
-            raise Violation(f"{error} after {part.shape}: {part.text()}") from error
-        healed_s = time.monotonic() - mended_at
-    unknown = probes.settle()
-    gap_s = _longest_gap(probes, cut_at, mended_at)
-    if gap_s > LEADER_S + probes.stall_s:
-        raise Violation(f"nothing was acknowledged for {gap_s:.2f} s although {sorted(part.leaders)} can lead: {part.text()}")
-    if shape == "flap" and grown > FLAPS:
-        raise Violation(f"{FLAPS} flaps raised the term by {grown}: {part.text()}")
-    refused = 0 if shape == "flap" else _judge_cut_off(probes, part, cut_at, mended_at)
-    counts = verify(cluster, probes.ledger, run)
-    nothing_done = {a.key for a in probes.attempts if a.refused} - set(probes.ledger.acks)
-    done = nothing_done & set(held(cluster.leader(), run))
-    if done:
-        raise Violation(f"of these a node said that nothing was done, and they are there: {sorted(done)[:5]}")
-    counts |= {"shape": shape, "refused": refused, "retried": unknown, "terms": grown}
-    worst = {"gap_s_max": gap_s, "healed_s_max": healed_s, "stall_s_max": probes.stall_s}
-    return counts | {name: round(seconds, 3) for name, seconds in worst.items()}
+    part = partition(shape, sorted(cluster.nodes), cluster.leader().name, random.Random(seed))
+    flaps = FLAPS if shape == "flap" else 0
+    mend = lambda: cluster.network.cut(())  # noqa: E731
+    return run_partition(cluster, part, f"partition-{seed}", lambda probes: _break(cluster, probes, part), flaps, mend)
 
 
 @contextmanager
