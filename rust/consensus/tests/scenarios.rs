@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use codec::log::{ConfState, HardState, LogEntry};
-use consensus::{Consensus, ConsensusConfig, Outgoing, Start};
+use codec::log::{ConfState, EntryKind, HardState, LogEntry};
+use consensus::{Consensus, ConsensusConfig, ConsensusError, MemberChange, Outgoing, Start};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 
@@ -31,6 +31,8 @@ struct Group {
     cut: BTreeSet<(u64, u64)>,
     wire: VecDeque<Message>,
     applied: BTreeMap<u64, Vec<String>>,
+    /// Voters of the first configuration.
+    first: Vec<u64>,
     out: String,
 }
 
@@ -72,7 +74,8 @@ fn show(message: &Message) -> String {
 
 impl Group {
     fn start(&mut self, member: u64) {
-        let voters: Vec<u64> = self.disks.keys().copied().collect();
+        // Also of one that joins later: it gets to know the others' changes from the log.
+        let voters = self.first.clone();
         let disk = &self.disks[&member];
         let start = Start {
             raft_id: member,
@@ -100,7 +103,16 @@ impl Group {
                 let _ = writeln!(self.out, "{member} may read round {read} at {index}");
             }
             for entry in round.committed {
-                let text = if entry.data.is_empty() { "no-op".into() } else { String::from_utf8_lossy(&entry.data).into_owned() };
+                let configuration = round.configurations.iter().find(|(index, _)| *index == entry.index);
+                let text = if let Some((_, configuration)) = configuration {
+                    shown(configuration)
+                } else if entry.kind == EntryKind::ConfChange {
+                    "a configuration that was refused".into()
+                } else if entry.data.is_empty() {
+                    "no-op".into()
+                } else {
+                    String::from_utf8_lossy(&entry.data).into_owned()
+                };
                 let _ = writeln!(self.out, "{member} commits {}/{} {text}", entry.index, entry.term);
                 self.applied.entry(member).or_default().push(text);
                 if let Some(consensus) = self.members.get_mut(&member) {
@@ -158,8 +170,26 @@ impl Group {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["members", count] => {
+                self.first = (1..=id(count)).collect();
                 self.disks = (1..=id(count)).map(|m| (m, Disk::default())).collect();
                 (1..=id(count)).for_each(|m| self.start(m));
+            }
+            // A member with an empty log, which the configuration does not name yet.
+            ["join", member] => {
+                self.disks.insert(id(member), Disk::default());
+                self.start(id(member));
+            }
+            // change LEADER voter=N|learner=N|remove=N …
+            ["change", member, changes @ ..] => {
+                let changes: Vec<_> = changes.iter().map(|c| change(c)).collect();
+                let taken = self.members.get_mut(&id(member)).expect("a member").change_members(&changes);
+                self.refused(taken);
+                self.drain(id(member));
+            }
+            ["leave-joint", member] => {
+                let taken = self.members.get_mut(&id(member)).expect("a member").leave_joint();
+                self.refused(taken);
+                self.drain(id(member));
             }
             ["campaign", member] => {
                 self.members.get_mut(&id(member)).expect("a member").campaign().expect("campaigns");
@@ -213,6 +243,12 @@ impl Group {
         }
     }
 
+    fn refused(&mut self, taken: Result<(), ConsensusError>) {
+        if let Err(error) = taken {
+            let _ = writeln!(self.out, "refused: {error}");
+        }
+    }
+
     fn status(&mut self) {
         for (member, consensus) in &self.members {
             let log: Vec<_> = self.disks[member].log.iter().map(|e| format!("{}/{}", e.index, e.term)).collect();
@@ -227,6 +263,23 @@ impl Group {
             );
         }
     }
+}
+
+fn change(word: &str) -> MemberChange {
+    match word.split_once('=').expect("kind=member") {
+        ("voter", member) => MemberChange::AddVoter(id(member)),
+        ("learner", member) => MemberChange::AddLearner(id(member)),
+        ("remove", member) => MemberChange::Remove(id(member)),
+        (kind, _) => panic!("unknown change: {kind}"),
+    }
+}
+
+fn shown(configuration: &ConfState) -> String {
+    let ConfState { voters, learners, voters_outgoing, learners_next, .. } = configuration;
+    let part = |name: &str, ids: &[u64]| if ids.is_empty() { String::new() } else { format!(" {name} {ids:?}") };
+    let parts = [("voters", voters), ("learners", learners), ("outgoing", voters_outgoing), ("learners next", learners_next)];
+    let parts: String = parts.into_iter().map(|(name, ids)| part(name, ids)).collect();
+    format!("configuration:{parts}")
 }
 
 fn run(text: &str) -> String {
