@@ -190,6 +190,21 @@ fn a_lost_node_is_replaced_by_one_command_while_another_is_not_there() {
     accept(&mut cluster, 20, put("through the new directory"));
 }
 
+/// A node found its own directory damaged, moved it aside and drew another raft id.
+#[test]
+fn a_directory_that_retired_itself_takes_its_own_place_without_a_command() {
+    let (mut cluster, leader) = begun(3);
+    let damaged = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let name = format!("n{damaged}");
+    cluster.stop(damaged);
+    cluster.add_directory(20, &name, 3);
+    cluster.links.as_mut().expect("a cluster that dials").retired.insert(20, vec![damaged]);
+    let taken = |c: &Cluster| row(c, leader, &name).is_some_and(|m| m.raft_id == 20 && m.state == MemberState::Active);
+    cluster.until(20, "its place", taken);
+    assert_eq!(voters(&cluster, leader).len(), 3);
+    converged(&mut cluster);
+}
+
 #[test]
 fn a_replaced_directory_that_comes_back_is_told_to_stop_and_disturbs_nobody() {
     let (mut cluster, leader) = begun(3);

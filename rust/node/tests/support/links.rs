@@ -19,6 +19,8 @@ pub struct Links {
     /// Whom each dials: name → address.
     pub dialed: BTreeMap<u64, BTreeMap<String, String>>,
     pub refused: BTreeMap<u64, BTreeSet<u64>>,
+    /// Raft ids that a directory says are gone.
+    pub retired: BTreeMap<u64, Vec<u64>>,
     /// (from, to) → what `to` said of itself.
     pub up: BTreeMap<(u64, u64), Hello>,
 }
@@ -106,6 +108,7 @@ impl Cluster {
                 raft_id: to,
                 expected_nodes: node::expected_names(&config(to, &[1, 2, 3], 1)),
                 you_were_removed,
+                retired: links.retired.get(&to).cloned().unwrap_or_default(),
                 ..Hello::default()
             };
             if up.get(&(from, to)) != Some(&hello) {
