@@ -138,4 +138,4 @@ def _at_rest(fleet: Fleet) -> None:
         raise Violation(f"the cluster is not what was asked for: {sorted(fleet.nodes)} run, and {json.dumps(membership)}")
 
 
-SUITE = Suite(name="membership", id="R9", title="nodes join, leave and are replaced", full=100, cut=2, run_one=run_one)
+SUITE = Suite(name="membership", id="R9", title="nodes join, leave and are replaced", full=100, cut=1, run_one=run_one)
