@@ -1,7 +1,7 @@
 """Kills every mutant with the simulator and prints a line each: `make mutants`.
 
     python -m mutants [--only NAME] [--seeds-max N]   hunts by the plan (mutants/src/plan.rs) and records with --record
-    python -m mutants --replay                        the recorded seeds of kills.toml first, after the tests of the hooks: CI's cut
+    python -m mutants --replay                        the hooks' tests, then kills.toml's seeds first: CI's cut
     python -m mutants --list                          what there is
 
 A survivor, or a violation without a mutant on the same seeds, ends it with status 1. Lines go to trust/out/mutants.jsonl.

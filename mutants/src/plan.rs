@@ -17,7 +17,7 @@ pub fn grounds(mutant: &str) -> &'static [Ground] {
         "commit-old-term" => &[(Crash, 5), (Everything, 5)],
         "quorum-off-by-one" => &[(Crash, 5), (Partition, 5)],
         "truncate-after-match" => &[(Partition, 3), (Everything, 5)],
-        "stale-pipelined-ack" => &[(Everything, 5), (Disk, 5)],
+        "stale-pipelined-ack" => &[(Partition, 5)],
         "conf-change-before-noop" | "two-conf-changes" | "removed-leader-leads" => &[(Membership, 3), (Membership, 5)],
         "conf-from-snapshot-late" => &[(Membership, 3), (Membership, 5)],
         "install-before-durable" => &[(Snapshot, 3)],
@@ -29,6 +29,7 @@ pub fn grounds(mutant: &str) -> &'static [Ground] {
         "epoch-unchecked-at-completion" | "renew-old-epoch" | "lease-by-followers-clock" => &[(Agents, 3)],
         "capacity-freed-twice" => &[(Agents, 3), (Crash, 3)],
         "election-timeout-once" => &[(Partition, 3), (Crash, 5)],
+        "append-joined-blindly" => &[(Partition, 3), (Partition, 5)],
         _ => &[(Everything, 3), (Everything, 5)],
     }
 }

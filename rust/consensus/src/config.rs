@@ -59,8 +59,8 @@ impl ConsensusConfig {
         if self.election_ticks_max <= self.election_ticks_min {
             return fail("election_ticks_max", format!("must be above election_ticks_min ({})", self.election_ticks_min));
         }
-        if !(64 << 10..=16 << 20).contains(&self.message_bytes_max) {
-            return fail("message_bytes_max", "must be between 64 KiB and 16 MiB".into());
+        if !(1 << 10..=16 << 20).contains(&self.message_bytes_max) {
+            return fail("message_bytes_max", "must be between 1 KiB and 16 MiB".into());
         }
         if self.inflight_max == 0 || self.inflight_max > 256 {
             return fail("inflight_max", "must be between 1 and 256".into());
@@ -91,7 +91,7 @@ impl ConsensusConfig {
             skip_bcast_commit: false,
             // In 0.7.0 it puts entries into an earlier empty append that names another index, and the
             // follower then acknowledges entries it does not have (tests/append_shape.rs). See `coalesce`.
-            batch_append: false,
+            batch_append: mutant::active("append-joined-blindly"),
             priority: 0,
             max_uncommitted_size: self.uncommitted_bytes_max,
             max_committed_size_per_ready: self.committed_bytes_per_round_max,

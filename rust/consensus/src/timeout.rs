@@ -27,7 +27,8 @@ impl ElectionTimeout {
     /// Puts this draw in place of the crate's own, which it makes whenever it changes role.
     pub(crate) fn keep<S: Storage>(&mut self, raft: &mut Raft<S>) {
         let wanted = Some((raft.term, raft.state));
-        if self.drawn_for != wanted {
+        let kept = mutant::active("election-timeout-once") && self.draws > 0;
+        if self.drawn_for != wanted && !kept {
             self.drawn_for = wanted;
             self.draws += 1;
             let range = (self.ticks_max - self.ticks_min) as u64;

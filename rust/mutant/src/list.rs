@@ -56,6 +56,11 @@ pub const ALL: &[Mutant] = &[
     mutant("capacity-freed-twice", "machine", "the end of a task gives its resources back twice"),
     mutant("lease-by-followers-clock", "node", "a new leader expires leases by what its own clock saw as a follower"),
     mutant("election-timeout-once", "consensus", "the election timeout is drawn once per process"),
+    mutant(
+        "append-joined-blindly",
+        "consensus",
+        "raft's batch_append joins entries to an append that names another index (found here)",
+    ),
 ];
 
 #[cfg(test)]

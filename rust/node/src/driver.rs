@@ -471,6 +471,9 @@ impl Driver {
         if report.log_bytes > 0 {
             self.keeping.applied(report.log_bytes, self.now_us);
         }
+        if mutant::active("truncate-above-flushed") {
+            self.truncate();
+        }
         self.clock.observe(report.cluster_us, self.now_us);
         self.guard_applied(report.hashes, &report.checks);
         if let Some(members) = report.members {

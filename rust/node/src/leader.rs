@@ -96,6 +96,9 @@ impl Driver {
         }
         self.establish();
         if !self.leader.established {
+            if mutant::active("conf-change-before-noop") {
+                self.lead_membership();
+            }
             return;
         }
         let expired = self.leases.take_expired(self.now_us, 1_000);

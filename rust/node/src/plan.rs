@@ -146,7 +146,8 @@ fn change(changes: Vec<MemberChange>, configuration: &ConfState, known: &Known, 
     if alive <= voters.len() / 2 {
         return NextStep::Nothing;
     }
-    if configuration.voters.contains(&own) && !voters.contains(&own) {
+    let hands_over = !mutant::active("removed-leader-leads");
+    if configuration.voters.contains(&own) && !voters.contains(&own) && hands_over {
         return NextStep::HandOver;
     }
     NextStep::Change(changes)

@@ -27,6 +27,12 @@ pub struct Disk {
     next_dir: u64,
     /// Checkpoints of the running process, by index.
     pub checkpoints: BTreeSet<u64>,
+    /// A record that was never synced stands torn at the end of the log.
+    torn_tail: bool,
+    /// A record of the log that was synced, and has gone bad since.
+    rotten: Option<u64>,
+    /// Nothing has been synced since the state directory came into use: only in a mutant.
+    state_unsynced: bool,
 }
 
 /// A log write that has begun: one batch, one sync.
@@ -58,7 +64,17 @@ impl Disk {
         log.save_identity(&identity).expect("an empty disk takes an identity");
         let state = MemoryState::new(&directories);
         let state_dir = FIRST_STATE_DIR.to_owned();
-        Self { log, state, directories, state_dir, next_dir: 2, checkpoints: BTreeSet::new() }
+        Self {
+            log,
+            state,
+            directories,
+            state_dir,
+            next_dir: 2,
+            checkpoints: BTreeSet::new(),
+            torn_tail: false,
+            rotten: None,
+            state_unsynced: false,
+        }
     }
 
     pub fn checkpoint_path(index: u64) -> PathBuf {
@@ -101,7 +117,22 @@ impl Disk {
     pub fn switch_state(&mut self, state_dir: &str) -> Result<(), StoreError> {
         self.state = MemoryState::open(&self.directories, Path::new(state_dir))?;
         state_dir.clone_into(&mut self.state_dir);
+        self.state_unsynced = mutant::active("install-before-durable");
         Ok(())
+    }
+
+    /// A record in the middle of what was synced goes bad. False if there is none: the log is too short.
+    pub fn rot(&mut self, rng: &mut Rng) -> bool {
+        let (low, high) = (self.log.base().index + 1, self.log.last_index());
+        if high <= low {
+            return false;
+        }
+        self.rotten = Some(rng.range(low, high));
+        true
+    }
+
+    pub fn is_rotten(&self) -> bool {
+        self.rotten.is_some()
     }
 
     /// The process is gone; `writing` had begun. Returns what became of that write.
@@ -114,7 +145,10 @@ impl Disk {
                     log.append(&writing.entries, writing.hard_state.as_ref()).expect("the batch was checked by its order");
                     "the write under way is whole"
                 }
-                (Crash::Power, 1) => "the write under way is torn and dropped",
+                (Crash::Power, 1) => {
+                    self.torn_tail = true;
+                    "the write under way is torn and dropped"
+                }
                 _ => "the write under way is lost",
             };
         }
@@ -123,6 +157,9 @@ impl Disk {
         if rng.chance(2_500) {
             // RocksDB flushes full memtables without being asked. A poisoned store does not.
             let _ = self.state.flush();
+        }
+        if how == Crash::Power && self.state_unsynced {
+            self.directories.remove(Path::new(&std::mem::take(&mut self.state_dir)));
         }
         let state = std::mem::replace(&mut self.state, MemoryState::new(&self.directories));
         self.state = state.crash().expect("flushed rows are readable");
@@ -137,6 +174,31 @@ impl Disk {
     /// # Errors
     /// What is wrong: after crashes alone nothing ever may be.
     pub fn open(&mut self) -> Result<Found, String> {
+        let found = self.examine()?;
+        self.rotten = None;
+        Ok(found)
+    }
+
+    /// Makes every row written before durable.
+    ///
+    /// # Errors
+    /// Of the state store.
+    pub fn flush(&mut self) -> Result<u64, StoreError> {
+        self.state_unsynced = false;
+        self.state.flush()
+    }
+
+    fn examine(&mut self) -> Result<Found, String> {
+        // What was never synced may be torn, and is no loss; what was synced must be sound.
+        if std::mem::take(&mut self.torn_tail) && mutant::active("torn-tail-is-corruption") {
+            return Err("the last record of the log is torn".to_owned());
+        }
+        if let Some(index) = self.rotten {
+            if !mutant::active("corruption-is-torn-tail") {
+                return Err(format!("entry {index} of the log is damaged"));
+            }
+            self.log.lose_tail(index);
+        }
         let base = self.log.base().clone();
         if base.state_dir != self.state_dir {
             self.switch_state(&base.state_dir).map_err(|e| e.to_string())?;

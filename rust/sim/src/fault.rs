@@ -49,6 +49,14 @@ pub fn plan(budget: &Budget, rng: &mut Rng) -> Vec<Planned> {
     plan
 }
 
+/// In one of four runs this happens once, beside the plan.
+pub fn once(kind: Kind, lasts: (Time, Time), budget: &Budget, rng: &mut Rng) -> Option<Planned> {
+    let at = 2_000_000 + rng.below(budget.fault_us - 2_000_000);
+    let (number, lasts, dice) = (budget.faults as u32, rng.range(lasts.0, lasts.1), rng.number());
+    let planned = Planned { number, kind, at, lasts, dice, blocked: BTreeSet::new(), over: false };
+    rng.chance(2_500).then_some(planned)
+}
+
 impl World {
     pub(crate) fn inject(&mut self, planned: usize) -> Result<(), Violation> {
         let Planned { number, kind, lasts, dice, .. } = self.plan[planned].clone();
@@ -118,6 +126,19 @@ impl World {
                         let number = self.hosts[from].number;
                         self.transfer_ended(from, number, transfer, false);
                     }
+                }
+            }
+            Kind::SlowMinority => {
+                let with = (leader + 1 + dice.below(hosts as u64 - 1) as usize) % hosts;
+                let off = |at: usize| at == leader || at == with;
+                let all = (0..hosts).flat_map(|a| (0..hosts).map(move |b| (a, b)));
+                let blocked = all.filter(|(a, b)| off(*a) != off(*b)).collect();
+                self.block(planned, blocked);
+                self.hosts[with].slow_disk = (2 * (lasts + dice.range(200_000, 1_500_000)), now + lasts);
+            }
+            Kind::Rot => {
+                if self.hosts[some].up() && self.hosts[some].disk.rot(&mut dice) {
+                    self.crash(some, Crash::Power, lasts);
                 }
             }
             Kind::StallApply => self.hosts[some].apply_stalled_until = now + lasts,

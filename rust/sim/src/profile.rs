@@ -39,6 +39,9 @@ pub enum Kind {
     OneWay,
     /// Two sides, and one node that sees both.
     Bridge,
+    /// The leader falls off with one follower, whose disk is still at the old leader's entries when
+    /// both are back and the new leader's replace them.
+    SlowMinority,
     /// Each node sees its two neighbours only.
     Ring,
     /// One node's links go up and down every half second.
@@ -65,6 +68,8 @@ pub enum Kind {
     SlowDisk,
     /// One write does not return for a while.
     StallDisk,
+    /// A synced record of the log goes bad, and the machine restarts: it must not take part again.
+    Rot,
     TransferLeader,
     TakeSnapshot,
     /// Snapshot transfers under way break.
@@ -105,6 +110,8 @@ pub struct Budget {
     pub flush_dirty_ms: u64,
     /// Bytes of entries kept in memory; older ones are read back from disk.
     pub tail_bytes_max: usize,
+    /// Bytes of entries in one append: small ones make a follower catch up in many steps.
+    pub message_bytes_max: u64,
 }
 
 use Kind::*;
@@ -269,6 +276,7 @@ impl Profile {
             keep_entries: 2_000,
             flush_dirty_ms: 2_000,
             tail_bytes_max: 1 << 20,
+            message_bytes_max: 1 << 20,
         };
         let noisy = matches!(self, Profile::Partition | Profile::Bridge | Profile::Membership | Profile::Everything);
         if noisy && rng.chance(5_000) {

@@ -8,6 +8,7 @@ use crate::ending::Phase;
 use crate::fault;
 use crate::invariant::{Invariants, Violation};
 use crate::network::Network;
+use crate::profile::{Kind, Profile};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -46,8 +47,17 @@ impl World {
     fn new(options: &Options) -> Self {
         let stream = |n| Rng::new(options.seed ^ (options.voters as u64) << 56 ^ (options.profile as u64) << 48, n);
         let mut rng = stream(1);
-        let budget = options.profile.budget(&mut rng);
+        let mut budget = options.profile.budget(&mut rng);
         let mut plan = fault::plan(&budget, &mut stream(2));
+        if options.profile == Profile::Disk && options.voters >= 3 {
+            plan.extend(fault::once(Kind::Rot, (50_000, 500_000), &budget, &mut stream(5)));
+        }
+        if options.profile == Profile::Partition && options.voters >= 5 {
+            plan.extend(fault::once(Kind::SlowMinority, (1_500_000, 2_500_000), &budget, &mut stream(5)));
+        }
+        if stream(6).chance(5_000) {
+            budget.message_bytes_max = 1 << 10;
+        }
         if let Some(kept) = &options.faults {
             plan.retain(|planned| kept.contains(&planned.number));
         }

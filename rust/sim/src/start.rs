@@ -58,6 +58,7 @@ impl World {
         config.flush_dirty_ms = self.budget.flush_dirty_ms;
         config.flush_log_bytes = 256 << 10;
         config.consensus.tail_bytes_max = self.budget.tail_bytes_max;
+        config.consensus.message_bytes_max = self.budget.message_bytes_max;
         config
     }
 
@@ -72,6 +73,11 @@ impl World {
         host.clock.restart(now, &mut self.rng);
         let found = match host.disk.open() {
             Ok(found) => found,
+            Err(error) if host.disk.is_rotten() => {
+                // As it should be: what is damaged takes no part, and keeps its files.
+                self.trace.say(now, || format!("n{}: refuses its directory: {error}", at + 1));
+                return Ok(());
+            }
             Err(error) => return Err(self.violation("durability", format!("n{} cannot open its directory: {error}", at + 1))),
         };
         let mut apply = None;
@@ -149,7 +155,7 @@ impl World {
         self.report.restarts += 1;
         self.trace.fold(self.now, 6, at as u64, how as u64);
         self.trace.say(self.now, || format!("n{}: ends ({how:?}), {fate}", at + 1));
-        self.invariants.stopped(at);
+        self.invariants.stopped(&self.hosts, at);
         for other in 0..self.hosts.len() {
             if other != at {
                 self.disconnect(at, other);

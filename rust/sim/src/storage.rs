@@ -163,7 +163,7 @@ impl World {
                         None => break,
                     }
                 }
-                let checked = self.invariants.committed(&entries, &configurations, at, &self.agents, self.now);
+                let checked = self.invariants.committed(&self.hosts, &entries, &configurations, at, &self.agents, self.now);
                 checked.map_err(|v| v.at(self.now))?;
                 self.apply(at, ApplyInput::Entries { entries, configurations })?;
             }
@@ -247,7 +247,7 @@ impl World {
         let request = process.disk_queue.pop_front();
         let event = match request {
             None => return Ok(()),
-            Some(DiskRequest::Flush) => host.disk.state.flush().map(|applied_index| Event::Flushed { applied_index }),
+            Some(DiskRequest::Flush) => host.disk.flush().map(|applied_index| Event::Flushed { applied_index }),
             Some(DiskRequest::Checkpoint) => host.disk.checkpoint().map(|meta| Event::SnapshotMade {
                 index: meta.applied_index,
                 term: meta.applied_term,

@@ -5,9 +5,14 @@ use crate::host::Host;
 
 use super::replay::Replay;
 
+/// Nodes whose disk is sound: a damaged one takes no part until it is replaced.
+fn sound(hosts: &[Host]) -> impl Iterator<Item = &Host> {
+    hosts.iter().filter(|h| !h.disk.is_rotten())
+}
+
 /// All nodes run and follow one leader, which has committed in its term.
 pub fn one_leader(hosts: &[Host], _voters: usize) -> bool {
-    let mut leaders = hosts.iter().map(|h| h.process.as_ref().and_then(|p| p.driver.consensus()).map(|c| (c.leader(), c.term())));
+    let mut leaders = sound(hosts).map(|h| h.process.as_ref().and_then(|p| p.driver.consensus()).map(|c| (c.leader(), c.term())));
     let Some(Some(first)) = leaders.next() else { return false };
     let established = hosts
         .iter()
@@ -19,7 +24,7 @@ pub fn one_leader(hosts: &[Host], _voters: usize) -> bool {
 /// All nodes have applied the whole log, and show the replay's hash.
 pub fn equal(hosts: &[Host], replay: &Replay) -> bool {
     let last = replay.last();
-    hosts.iter().all(|host| {
+    sound(hosts).all(|host| {
         let Some(process) = &host.process else { return false };
         let Some(apply) = &process.apply else { return false };
         let consensus = process.driver.consensus();

@@ -1,5 +1,6 @@
 //! Commit only on a durable quorum: what a leader counts as committed stands synced on the disks of
-//! a majority of the voters (of both halves of a joint configuration).
+//! a majority of the voters (of both halves of a joint configuration); and it counts copies of its
+//! own term's entries only (Raft §5.4.2).
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,14 @@ use crate::host::Host;
 pub struct DurableCommit {
     /// Node → commit index that was checked, and the configuration then.
     checked: BTreeMap<usize, (u64, ConfState)>,
+    /// Node → the term that it led when it took its turn last.
+    led: BTreeMap<usize, u64>,
 }
 
 impl DurableCommit {
     pub fn forget(&mut self, at: usize) {
         self.checked.remove(&at);
+        self.led.remove(&at);
     }
 
     /// A leader has taken its turn.
@@ -26,11 +30,16 @@ impl DurableCommit {
         let (commit, now) = (consensus.commit_index(), consensus.configuration());
         let Some(process) = &hosts[at].process else { return Ok(()) };
         let before = self.checked.get(&at);
+        let led_before = self.led.insert(at, consensus.term()) == Some(consensus.term());
         if before.is_some_and(|(checked, _)| *checked >= commit) {
             return Ok(());
         }
-        // Entries of earlier terms are committed by one of the own term only (Raft §5.4.2).
         let Some(term) = process.shadow.term(commit) else { return Ok(()) };
+        // Entries of earlier terms are committed by one of the own term only.
+        if led_before && term != consensus.term() {
+            let text = format!("n{} leads term {} and commits up to entry {commit} of term {term}", at + 1, consensus.term());
+            return broken("commit by an entry of the own term", text);
+        }
         // A change may have been applied in the same turn: then the configuration before counts, too.
         let under =
             |c: &ConfState| [&c.voters, &c.voters_outgoing].into_iter().all(|voters| durable(hosts, voters, commit, term));

@@ -15,6 +15,7 @@ pub mod commit_monotone;
 pub mod convergence;
 pub mod dedup;
 pub mod durable_acks;
+pub mod durable_apply;
 pub mod durable_commit;
 pub mod election_safety;
 pub mod equal_hash;
@@ -30,8 +31,10 @@ pub mod rows;
 pub mod snapshot_replay;
 pub mod state_machine_safety;
 pub mod status_sum;
+pub mod synced_log;
 pub mod tasks;
 pub mod term_monotone;
+pub mod timeout_drawn;
 
 use codec::log::{Bootstrap, ConfState, LogEntry};
 use codec::row::{Change, MetaRow};
@@ -87,6 +90,8 @@ pub struct Invariants {
     pub once: once::Once,
     pub lease: lease::Lease,
     pub acknowledged: acknowledged::Acknowledged,
+    pub synced: synced_log::SyncedLog,
+    pub timeout: timeout_drawn::TimeoutDrawn,
 }
 
 impl Invariants {
@@ -103,11 +108,14 @@ impl Invariants {
         self.append_only.forget(at);
         self.durable.forget(at);
         self.change.started(hosts, at);
+        self.timeout.forget(at);
+        self.synced.started(hosts, at)?;
         self.term.started(hosts, at)
     }
 
-    pub fn stopped(&mut self, at: usize) {
+    pub fn stopped(&mut self, hosts: &[Host], at: usize) {
         self.append_only.forget(at);
+        self.synced.stopped(hosts, at);
     }
 
     pub fn installed(&mut self, at: usize, _index: u64) {
@@ -131,6 +139,7 @@ impl Invariants {
         let Some(consensus) = process.driver.consensus() else { return Ok(()) };
         self.term.turn(at, consensus)?;
         self.commit.turn(at, consensus)?;
+        self.timeout.turn(at, consensus)?;
         if consensus.role() == consensus::Role::Leader {
             if self.election.leads(at, consensus.term())? {
                 leader_completeness::elected(hosts, at, consensus, &self.replay)?;
@@ -148,6 +157,7 @@ impl Invariants {
     /// A node is about to apply these entries: they are committed.
     pub fn committed(
         &mut self,
+        hosts: &[Host],
         entries: &[LogEntry],
         configurations: &[(u64, ConfState)],
         at: usize,
@@ -155,6 +165,7 @@ impl Invariants {
         now: Time,
     ) -> Check {
         for entry in entries {
+            durable_apply::entry(hosts, at, entry)?;
             if entry.index <= self.replay.last() {
                 state_machine_safety::again(at, entry, &self.replay)?;
                 continue;

@@ -77,6 +77,14 @@ impl MemoryLog {
         Self { behind: false, poisoned: None, fail_next_write: false, ..self }
     }
 
+    /// What is left for a reader that takes the bad record at `index` for the end of the log.
+    pub fn lose_tail(&mut self, index: u64) {
+        let mut written = self.written.write();
+        let keep = index.saturating_sub(written.base.index + 1) as usize;
+        written.entries.truncate(keep);
+        self.hard_state.commit = self.hard_state.commit.min(written.last().index);
+    }
+
     /// Makes the next write fail and poison the store.
     pub fn fail_next_write(&mut self) {
         self.fail_next_write = true;
