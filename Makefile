@@ -72,7 +72,21 @@ wheel: native
 run: build
 	$(BIN)/taskquorum demo
 
-# Test tools in workspaces and target directories of their own: they must never reach what RocksDB is built with.
+# Test tools have target directories of their own: a product build must never see their features.
+# The one with failpoints begins as a copy, taken under cargo's lock, so that RocksDB is not compiled again.
+FAILPOINTS_TARGET := $(CACHE)/target-failpoints
+
+##: build-failpoints	the same wheel with failpoints (docs/failpoints.md), in build/failpoints: PYTHONPATH=build/failpoints
+.PHONY: build-failpoints
+build-failpoints: build
+	@test -d $(FAILPOINTS_TARGET) || { echo "make: copying the build cache to $(FAILPOINTS_TARGET)"; \
+		flock $(CARGO_TARGET_DIR)/release/.cargo-lock cp -a $(CARGO_TARGET_DIR) $(FAILPOINTS_TARGET).new; mv $(FAILPOINTS_TARGET).new $(FAILPOINTS_TARGET); }
+	@rm -rf build/failpoints build/failpoints-wheel
+	@PATH="$(BUILD_ENV)/bin:$$PATH" CARGO_TARGET_DIR=$(FAILPOINTS_TARGET) $(BUILD_ENV)/bin/maturin build --release --locked \
+		--features extension-module,failpoints --interpreter $(PYO3_PYTHON) --out build/failpoints-wheel
+	@$(BIN)/python -m pip install --quiet --no-deps --target build/failpoints build/failpoints-wheel/taskquorum-*.whl
+	@PYTHONPATH=build/failpoints $(BIN)/python -m taskquorum.scheduling.runner
+
 ##: lossyfs	the file system that forgets what was not synced, for the suites power and disk
 .PHONY: lossyfs
 lossyfs: tools
@@ -96,7 +110,7 @@ test-rust: $(BUILD_ENV)/.installed
 
 ##: test-python	the Python half of `test`
 .PHONY: test-python
-test-python: build
+test-python: build-failpoints
 	$(BIN)/python -m pytest -m "not long"
 
 ##: test-long	the tests with many rounds, such as 50 random kills under load
@@ -157,13 +171,13 @@ mutants-cut: | tools
 
 ##: trust	every suite of docs/trust.md at its full count (many hours): interrupted, it goes on where it stopped
 .PHONY: trust
-trust: build lossyfs linear-check
+trust: build-failpoints lossyfs linear-check
 	$(BIN)/python -m trust run
 	$(BIN)/python -m trust report
 
 ##: trust-cut	the cut of every suite that CI runs
 .PHONY: trust-cut
-trust-cut: build lossyfs linear-check
+trust-cut: build-failpoints lossyfs linear-check
 	$(BIN)/python -m trust run --cut
 
 ##: linear-check	the checker of recorded histories (docs/history-format.md), in a target directory of its own

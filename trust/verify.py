@@ -12,7 +12,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import orjson
@@ -53,6 +54,8 @@ class Load:
         self._loop = asyncio.new_event_loop()
         self._work: asyncio.Task[None] | None = None
         self._began = threading.Event()
+        self._going = asyncio.Event()
+        self._going.set()
         self._thread = threading.Thread(target=self._main, name="trust-load", daemon=True)
 
     def __enter__(self) -> "Load":
@@ -65,6 +68,15 @@ class Load:
         if work is not None:
             self._loop.call_soon_threadsafe(work.cancel)
         self._thread.join(30)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No attempt begins in this context; those under way go on."""
+        self._loop.call_soon_threadsafe(self._going.clear)
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(self._going.set)
 
     @property
     def acknowledged(self) -> int:
@@ -127,6 +139,7 @@ class Load:
         body = orjson.dumps({"task_type": self.run, "idempotency_key": key, "labels": {OP_LABEL: key}})
         while True:
             node, connection = choice.choice(connections)
+            await self._going.wait()
             sent_at = time.monotonic()
             try:
                 async with asyncio.timeout(ATTEMPT_S):

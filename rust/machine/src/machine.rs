@@ -223,18 +223,25 @@ impl Machine {
     ) -> Result<Outcome, ReadError> {
         let tx = Tx::new(self, View { rows, pending: &entry.pending }, seed);
         match execute(tx, body) {
+            Ok(_) if failpoint::skip!("machine::machine::invariant") => {
+                let reason = "the failpoint machine::machine::invariant".to_owned();
+                Ok(self.quarantine(entry, command, reason))
+            }
             Ok((outcome, effects)) => {
                 self.commit(entry, effects);
                 Ok(outcome)
             }
             Err(Stop::Refused(outcome)) => Ok(*outcome),
             Err(Stop::Read(error)) => Err(error),
-            Err(Stop::Invariant(reason)) => {
-                let outcome = Outcome::refused(Refusal::InternalInvariant, "", reason.clone());
-                entry.signals.push(Signal::Quarantine { revision: self.meta.revision, reason, command: command.encode_to_vec() });
-                Ok(outcome)
-            }
+            Err(Stop::Invariant(reason)) => Ok(self.quarantine(entry, command, reason)),
         }
+    }
+
+    /// Refuses a command that would break an invariant, and keeps its bytes.
+    fn quarantine(&self, entry: &mut Entry, command: &Command, reason: String) -> Outcome {
+        let outcome = Outcome::refused(Refusal::InternalInvariant, "", reason.clone());
+        entry.signals.push(Signal::Quarantine { revision: self.meta.revision, reason, command: command.encode_to_vec() });
+        outcome
     }
 
     fn commit(&mut self, entry: &mut Entry, effects: Effects) {

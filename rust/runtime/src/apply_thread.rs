@@ -148,6 +148,7 @@ impl ApplyThread {
             }
         }
         let answered = matches!(input, ApplyInput::Entries { .. } | ApplyInput::LookForDue { .. });
+        failpoint::point!("runtime::apply_thread::step_before");
         let state = self.state.get();
         let mut batch = match driver.step(state.as_ref(), input) {
             Ok(batch) => batch,
@@ -167,8 +168,10 @@ impl ApplyThread {
             verify_now(&self.verifier, state, verifies);
         }
         let rest = batch.rest.take();
+        failpoint::point!("runtime::apply_thread::written");
         self.measure(&batch);
         self.tell(batch, answered);
+        failpoint::point!("runtime::apply_thread::told");
         Ok(rest)
     }
 
@@ -223,6 +226,9 @@ impl ApplyThread {
             }
         }
         if answered {
+            if batch.report.session_opened {
+                failpoint::point!("runtime::apply_thread::session_opened");
+            }
             self.send(Event::Applied(batch.report));
         }
     }
@@ -261,8 +267,10 @@ impl ApplyThread {
     }
 
     fn bootstrap(&mut self, bootstrap: &Bootstrap, done: Sender<()>) -> Result<(), String> {
+        failpoint::point!("runtime::apply_thread::bootstrap_before");
         let state = self.state.get();
         write_first_rows(state.as_ref(), bootstrap).map_err(|e| e.to_string())?;
+        failpoint::point!("runtime::apply_thread::bootstrap_after");
         self.driver = Some(self.load(&state)?);
         // The raft thread waits for this, unless it has ended.
         let _ = done.send(());
@@ -274,6 +282,7 @@ impl ApplyThread {
     }
 
     fn install(&mut self, state_dir: &str, index: u64) -> Result<(), String> {
+        failpoint::point!("runtime::apply_thread::install_before");
         let path: PathBuf = self.directory.path().join(state_dir);
         let state = Arc::new(self.directory.open_state(state_dir).map_err(|e| e.to_string())?);
         let driver = self.load(&state)?;
@@ -281,12 +290,15 @@ impl ApplyThread {
             let found = driver.machine().applied_index();
             return Err(format!("{}: holds the state at {found}, but the log was cut at {index}", path.display()));
         }
+        failpoint::point!("runtime::apply_thread::install_loaded");
         let installed = driver.loaded_report();
         self.driver = Some(driver);
         self.directory.forget_offer(state_dir);
         self.damaged = false;
         self.retired.push(self.state.replace(state, state_dir.to_owned()));
+        failpoint::point!("runtime::apply_thread::install_switched");
         self.remove_retired()?;
+        failpoint::point!("runtime::apply_thread::install_after");
         self.feed.replaced();
         self.send(Event::SnapshotInstalled(installed));
         Ok(())

@@ -102,9 +102,11 @@ impl DiskThread {
             return Err(StoreError::Failed { what: "the checkpoint".to_owned(), cause: "it holds no meta row".to_owned() });
         };
         let final_path: PathBuf = self.directory.snapshot_path(meta.applied_index);
+        failpoint::point!("runtime::disk_thread::checkpoint_unnamed");
         if !final_path.exists() {
             std::fs::rename(&path, &final_path).map_err(failed)?;
         }
+        failpoint::point!("runtime::disk_thread::checkpoint_named");
         self.checkpoints.made(meta.applied_index);
         let configuration = meta.configuration.unwrap_or_default();
         Ok(Event::SnapshotMade { index: meta.applied_index, term: meta.applied_term, configuration })

@@ -149,13 +149,16 @@ impl LogWriter {
     }
 
     fn append(&mut self, batch: Batch) -> Result<(), StoreError> {
+        failpoint::point!("runtime::log_writer::append_before");
         let started = Instant::now();
         self.log.append(&batch.entries, batch.hard_state.as_ref())?;
         self.metrics.fsync_us.record(started.elapsed().as_micros() as u64);
         self.metrics.log_batch_entries.record(batch.entries.len() as u64);
         self.metrics.log_batch_bytes.record(batch.bytes as u64);
+        failpoint::point!("runtime::log_writer::ack_before");
         // A number stands for all before it.
         self.tell(Event::Persisted { number: batch.number });
+        failpoint::point!("runtime::log_writer::ack_after");
         self.log.tick_witness()
     }
 

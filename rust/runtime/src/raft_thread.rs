@@ -127,6 +127,7 @@ impl RaftThread {
                 Next::Halt(reason) => break Some(reason),
             }
         };
+        failpoint::point!("runtime::raft_thread::stop");
         self.shared.stopped.store(true, Release);
         self.finish_waiting();
         self.publish_view();
@@ -195,10 +196,19 @@ impl RaftThread {
             }
             _ => {}
         }
+        failpoint::point!("runtime::raft_thread::step");
+        let persisted = matches!(event, Event::Persisted { .. });
+        if matches!(event, Event::TransferLeader { .. }) {
+            failpoint::point!("runtime::raft_thread::transfer");
+        }
         self.driver.step(event);
+        if persisted {
+            failpoint::point!("runtime::raft_thread::persisted");
+        }
     }
 
     fn execute_all(&mut self) -> Next {
+        failpoint::point!("runtime::raft_thread::ready");
         self.send_deferred();
         let mut next = Next::Go;
         for effect in self.driver.ready() {
@@ -214,6 +224,7 @@ impl RaftThread {
             self.publish_view();
         }
         if !self.work.notices.is_empty() {
+            failpoint::point!("runtime::raft_thread::complete_before");
             self.ring.complete(self.work.notices.drain(..));
         }
         next
@@ -269,6 +280,7 @@ impl RaftThread {
                 self.work.notices.push(Notice::Done { token, done, detail });
             }
             Effect::LeaderChanged { leader, node_id, term, is_self } => {
+                failpoint::point!("runtime::raft_thread::leader_changed");
                 (self.work.leads, self.work.view_due) = (is_self, true);
                 if leader == 0 {
                     self.work.leaderless.get_or_insert_with(Instant::now);
@@ -344,16 +356,19 @@ impl RaftThread {
         let Some(bootstrap) = identity.bootstrap.clone() else {
             return Next::Halt("a cluster without a first configuration".to_owned());
         };
+        failpoint::point!("runtime::raft_thread::bootstrap_before");
         let (done, saved) = bounded(1);
         let _ = self.log.send(LogRequest::SaveIdentity { identity: Box::new(identity), done });
         if saved.recv().is_err() {
             return self.reason_to_halt();
         }
+        failpoint::point!("runtime::raft_thread::bootstrap_saved");
         let (done, written) = bounded(1);
         let _ = self.apply.send(ApplyRequest::Bootstrap { bootstrap: Box::new(bootstrap), done });
         if written.recv().is_err() {
             return self.reason_to_halt();
         }
+        failpoint::point!("runtime::raft_thread::bootstrap_after");
         self.net.set_cluster(cluster_id);
         self.work.view_due = true;
         Next::Go
@@ -380,6 +395,9 @@ impl RaftThread {
     fn send(&mut self, to: u64, lane: Lane, body: PeerBody) {
         if lane == Lane::Forward && self.work.deferred.contains_key(&to) {
             return self.defer(to, body);
+        }
+        if lane == Lane::Forward {
+            failpoint::point!("runtime::raft_thread::forward");
         }
         match self.net.send(to, lane, body) {
             Ok(()) => {}

@@ -72,7 +72,9 @@ impl Service {
     /// Settings; a port that is taken; a directory in use, damaged, foreign or of a newer release:
     /// nothing was deleted.
     pub fn open(config: Config) -> Result<Self, OpenError> {
+        failpoint::setup();
         let parts = Parts::open(config)?;
+        failpoint::point!("runtime::service::opened");
         Ok(Self {
             handle: parts.handle.clone(),
             net: parts.net_handle.clone(),
@@ -137,8 +139,10 @@ impl Service {
         }
         // A fenced node's state is not to be used again.
         if !self.handle.is_fenced() {
+            failpoint::point!("runtime::service::stop_unflushed");
             self.state.get().flush()?;
         }
+        failpoint::point!("runtime::service::stopped");
         Ok(true)
     }
 }

@@ -65,6 +65,7 @@ impl SnapshotReceiver {
                     let Some(mut incoming) = current.take_if(|c| c.from == from && c.offer.transfer == chunk.transfer) else {
                         continue;
                     };
+                    failpoint::point!("runtime::snapshot_in::chunk");
                     match incoming.write(&chunk) {
                         Ok(()) => {
                             self.transfers.moved(Direction::In, chunk.data.len() as u64);
@@ -94,6 +95,7 @@ impl SnapshotReceiver {
             let path = self.directory.begin_incoming(&encode_offer(&offer)).map_err(failed)?;
             Incoming::begin(from, offer, path)
         };
+        failpoint::point!("runtime::snapshot_in::begun");
         self.transfers.resumed(Direction::In, incoming.bytes_done());
         self.transfers.phase(Direction::In, "receiving");
         if incoming.offer.resumable {
@@ -114,6 +116,7 @@ impl SnapshotReceiver {
     }
 
     fn finish(&self, incoming: Incoming) {
+        failpoint::point!("runtime::snapshot_in::received");
         self.transfers.phase(Direction::In, "checking");
         let Incoming { from, offer, .. } = incoming;
         let state_dir = match self.verify(&offer).and_then(|()| self.directory.finish_incoming().map_err(|e| e.to_string())) {
@@ -124,6 +127,7 @@ impl SnapshotReceiver {
                 return self.refuse(from, offer.transfer, offer.index, reason);
             }
         };
+        failpoint::point!("runtime::snapshot_in::verified");
         self.state.expect(state_dir.clone());
         self.metrics.snapshots_received.fetch_add(1, Ordering::Relaxed);
         self.transfers.end(Direction::In);

@@ -145,6 +145,7 @@ impl SnapshotSender {
         let sent = self.send_files(to, index, term, raft_message);
         self.checkpoints.release(index);
         let mut current = sent?;
+        failpoint::point!("runtime::snapshot_out::sent");
         self.transfers.phase(Direction::Out, "installing");
         self.wait_for_answer(&mut current)
     }
@@ -158,6 +159,7 @@ impl SnapshotSender {
         self.transfers.begin(Direction::Out, to, index, files.iter().map(|f| f.bytes).sum(), "checking");
         let offer =
             SnapshotOffer { transfer, index, term, configuration: None, files: files.to_vec(), raft_message, resumable: true };
+        failpoint::point!("runtime::snapshot_out::offer_before");
         self.send(to, PeerBody::SnapshotOffer(offer))?;
         let (first, mut offset) = self.agree_where_to_begin(&mut current, &path, &files)?;
         let before: u64 = files.iter().take(first).map(|f| f.bytes).sum::<u64>() + offset;
@@ -178,6 +180,7 @@ impl SnapshotSender {
                 let (length, crc32c) = (data.len(), Some(crc32c::crc32c(&data)));
                 let chunk = SnapshotChunk { transfer, file: at as u32, offset, data: data.into(), crc32c };
                 self.send(to, PeerBody::SnapshotChunk(chunk))?;
+                failpoint::point!("runtime::snapshot_out::chunk_sent", |reason: String| Err(reason));
                 offset += length as u64;
                 current.sent += length as u64;
                 self.transfers.moved(Direction::Out, length as u64);

@@ -119,6 +119,7 @@ impl Conn {
             if self.out.is_empty() {
                 return Ok(total);
             }
+            failpoint::point!("transport::conn::write", |reason: String| Err(io::Error::other(reason)));
             total += self.out.write_to(&mut self.stream)? as u64;
             self.writable = self.out.is_empty();
         }
@@ -127,6 +128,7 @@ impl Conn {
 
     /// Reads once into `scratch` and feeds the framing.
     pub(crate) fn read(&mut self, scratch: &mut [u8]) -> io::Result<(usize, ReadEnd)> {
+        failpoint::point!("transport::conn::read", |reason: String| Err(io::Error::other(reason)));
         match self.stream.read(scratch) {
             Ok(0) => Ok((0, ReadEnd::Closed)),
             Ok(length) => {

@@ -76,6 +76,7 @@ impl Net {
         let token = self.next_token;
         self.next_token += 1;
         self.shared.counters.dials.fetch_add(1, Ordering::Relaxed);
+        failpoint::point!("transport::dial::connect");
         let stream = TcpStream::connect(address).and_then(|mut stream| {
             self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
             Ok(stream)
@@ -103,6 +104,7 @@ impl Net {
                 }
                 return;
             }
+            failpoint::point!("transport::dial::connected");
             conn.connected = true;
             let lane = conn.lane.map_or(0, |l| l as u32);
             conn.push(PeerBody::Hello(Hello { lane, ..self.hello.clone() }));

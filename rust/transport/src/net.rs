@@ -255,7 +255,10 @@ impl Net {
     fn accept(&mut self, now: Instant) {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.take_in(stream, now),
+                Ok((stream, _)) => {
+                    failpoint::point!("transport::net::accepted");
+                    self.take_in(stream, now);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // WouldBlock: all taken. Anything else (no descriptors): the next event tries again.
                 Err(_) => return,
@@ -363,6 +366,7 @@ impl Net {
     }
 
     fn hello(&mut self, token: usize, theirs: Hello, now: Instant) -> Result<(), Refused> {
+        failpoint::point!("transport::net::hello");
         let Some(conn) = self.conns.get_mut(&token) else { return Ok(()) };
         match conn.side {
             Side::Accepted => {

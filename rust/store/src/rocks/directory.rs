@@ -156,6 +156,10 @@ impl DataDirectory {
                 }
                 let rebuildable = checks::can_be_rebuilt(&found) && !state_path.join("CURRENT").exists();
                 let state = RocksState::open(&state_path, options, rebuildable)?;
+                if rebuildable {
+                    // RocksDB syncs what is in its directory, but nobody else the directory's own name.
+                    files::sync_directory(path)?;
+                }
                 let meta = meta_of(&state).map_err(|e| StoreError::damaged(&state_path, e.to_string()))?;
                 let applied = checks::state(&log_path, &state_path, &found, meta.as_ref())?;
                 (state, base.state_dir.clone(), applied)
@@ -213,11 +217,15 @@ impl DataDirectory {
                 return Err(StoreError::damaged(&witness_path, "the witness file is missing, but the log is not new"));
             }
         }
+        failpoint::point!("store::directory::make_log_before");
         let opened = OpenedLog::open(&log_path, &self.options, true)?;
+        failpoint::point!("store::directory::log_made");
         let base = LogBase { state_dir: keys::state_dir(1), ..LogBase::default() };
         log::write_first_base(&opened.files, &base)?;
         files::sync_directory(&self.path)?;
+        failpoint::point!("store::directory::base_written");
         WitnessFile::create(&self.path, &witness_path, Position::default(), &opened.hard_state)?;
+        failpoint::point!("store::directory::make_log_after");
         Ok(true)
     }
 

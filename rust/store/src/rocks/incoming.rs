@@ -28,6 +28,7 @@ impl DataDirectory {
         self.discard_incoming()?;
         let path = self.incoming_path();
         files::make_directory(&path)?;
+        failpoint::point!("store::incoming::made");
         files::write_durably(&path, &path.join(OFFER_FILE), offer)?;
         Ok(path)
     }
@@ -45,11 +46,17 @@ impl DataDirectory {
     /// Syncs everything received and makes it a state directory, whose name is returned: to be named
     /// by `LogStore::install` next.
     pub fn finish_incoming(&self) -> Result<String, StoreError> {
+        failpoint::point!("store::incoming::sync_before", |reason: String| Err(StoreError::failed(
+            "cannot sync a snapshot",
+            reason
+        )));
         files::sync_tree(&self.incoming_path())?;
+        failpoint::point!("store::incoming::synced");
         let name = self.next_state_dir()?;
         let path = self.path().join(&name);
         std::fs::rename(self.incoming_path(), &path).map_err(|e| failed("rename", &path, e))?;
         files::sync_directory(self.path())?;
+        failpoint::point!("store::incoming::named");
         Ok(name)
     }
 

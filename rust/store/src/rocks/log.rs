@@ -139,7 +139,21 @@ impl LogFiles {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let path = self.db.path().display();
-        self.db.write_opt(batch, &options).map_err(|e| StoreError::failed(format!("cannot write the log {path}"), e))
+        let failed = |e| StoreError::failed(format!("cannot write the log {path}"), e);
+        failpoint::point!("store::log::write_before", |reason: String| Err(StoreError::failed("cannot write the log", reason)));
+        if failpoint::ENABLED {
+            // With a place between the write and its sync.
+            options.set_sync(false);
+            self.db.write_opt(batch, &options).map_err(failed)?;
+            if sync && !failpoint::skip!("store::log::skip_sync") {
+                failpoint::point!("store::log::written_unsynced", |reason: String| Err(StoreError::failed("sync", reason)));
+                self.db.flush_wal(true).map_err(failed)?;
+            }
+        } else {
+            self.db.write_opt(batch, &options).map_err(failed)?;
+        }
+        failpoint::point!("store::log::write_after");
+        Ok(())
     }
 
     /// The stored position of `index`, its record's checksum verified; `None` if it has no record.
@@ -271,6 +285,7 @@ impl LogStore for RocksLog {
 
     fn save_identity(&mut self, identity: &Identity) -> Result<(), StoreError> {
         self.usable()?;
+        failpoint::point!("store::log::identity_before");
         let mut batch = WriteBatch::default();
         self.put_meta(&mut batch, keys::IDENTITY, to_frame(FrameKind::Identity, identity));
         self.write(batch, true)?;
@@ -278,6 +293,7 @@ impl LogStore for RocksLog {
             let kept = aside::keep_identity(directory, identity);
             self.kept(kept)?;
         }
+        failpoint::point!("store::log::identity_after");
         self.identity = Some(identity.clone());
         Ok(())
     }
@@ -322,6 +338,7 @@ impl LogStore for RocksLog {
                 self.save_witness(position)?;
             }
             if first.index <= self.last.index {
+                failpoint::point!("store::log::tail_cut");
                 self.delete_entries(&mut batch, first.index, self.last.index + 1);
             }
         }
@@ -335,6 +352,7 @@ impl LogStore for RocksLog {
             position = Position { index: entry.index, term: entry.term, chain: record.chain };
         }
         if let Some(hard_state) = hard_state {
+            failpoint::point!("store::log::hard_state");
             self.put_meta(&mut batch, keys::HARD_STATE, to_frame(FrameKind::HardState, hard_state));
         }
         if batch.is_empty() {
@@ -361,12 +379,14 @@ impl LogStore for RocksLog {
         let Some(position) = self.position(base_index)? else {
             return Err(StoreError::Unavailable { high: base_index + 1, last: self.last.index });
         };
+        failpoint::point!("store::log::truncate_before");
         let state_dir = self.base.state_dir.clone();
         let base = LogBase { index: position.index, term: position.term, chain: position.chain, state_dir };
         let mut batch = WriteBatch::default();
         self.delete_entries(&mut batch, self.base.index + 1, base_index + 1);
         self.put_meta(&mut batch, keys::BASE, to_frame(FrameKind::LogBase, &base));
         self.write(batch, false)?;
+        failpoint::point!("store::log::truncate_after");
         self.base = base;
         Ok(())
     }
@@ -374,6 +394,7 @@ impl LogStore for RocksLog {
     fn install(&mut self, base: LogBase, hard_state: &HardState) -> Result<(), StoreError> {
         self.usable()?;
         let hard_state = check_install(&self.hard_state, &base, hard_state)?;
+        failpoint::point!("store::log::install_before");
         // Until the new witness is written, the old base is what both the old and the new log contain
         // or have passed.
         self.save_witness(Position::of_base(&self.base))?;
@@ -385,7 +406,9 @@ impl LogStore for RocksLog {
         self.last = Position::of_base(&base);
         self.base = base;
         self.hard_state = hard_state;
+        failpoint::point!("store::log::install_written");
         self.save_witness(self.last)?;
+        failpoint::point!("store::log::install_after");
         self.behind_since = None;
         Ok(())
     }

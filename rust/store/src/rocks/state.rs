@@ -97,6 +97,10 @@ impl RocksState {
 impl StateStore for RocksState {
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         self.usable()?;
+        failpoint::point!("store::state::write_before", |reason: String| Err(StoreError::failed(
+            "cannot write the state",
+            reason
+        )));
         let mut batch = WriteBatch::default();
         for change in changes {
             match &change.value {
@@ -106,7 +110,9 @@ impl StateStore for RocksState {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.kept("write", self.db.write_opt(batch, &options))
+        self.kept("write", self.db.write_opt(batch, &options))?;
+        failpoint::point!("store::state::write_after");
+        Ok(())
     }
 
     fn flush(&self) -> Result<u64, StoreError> {
@@ -114,10 +120,15 @@ impl StateStore for RocksState {
         self.usable()?;
         let meta = meta_of(self).map_err(|e| StoreError::failed("cannot flush the state", e))?;
         let applied_index = meta.map_or(0, |m| m.applied_index);
+        failpoint::point!("store::state::flush_before", |reason: String| Err(StoreError::failed(
+            "cannot flush the state",
+            reason
+        )));
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let families: Vec<&ColumnFamily> = Cf::ALL.into_iter().map(|cf| self.family(cf)).collect();
         self.kept("flush", self.db.flush_cfs_opt(&families, &options))?;
+        failpoint::point!("store::state::flush_after");
         self.status.lock().flushed_index = applied_index;
         Ok(applied_index)
     }
@@ -131,9 +142,16 @@ impl StateStore for RocksState {
         if let Some(parent) = dir.parent() {
             files::make_directory(parent)?;
         }
+        failpoint::point!("store::state::checkpoint_before", |reason: String| Err(StoreError::failed(
+            "cannot copy the state",
+            reason
+        )));
         let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(dir));
         self.kept("copy", made)?;
-        files::sync_tree(dir)
+        failpoint::point!("store::state::checkpoint_copied");
+        files::sync_tree(dir)?;
+        failpoint::point!("store::state::checkpoint_after");
+        Ok(())
     }
 
     fn view(&self) -> Box<dyn StateRead + Send + Sync + '_> {

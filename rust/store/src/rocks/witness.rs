@@ -59,12 +59,23 @@ impl WitnessFile {
 
     /// Writes the other slot and syncs it.
     pub fn save(&mut self, position: Position, hard_state: &HardState) -> Result<(), StoreError> {
+        if failpoint::skip!("store::witness::skip_save") {
+            return Ok(());
+        }
         let next = witness(position, hard_state, self.current.sequence + 1);
         let at = (next.sequence % 2) * SLOT_BYTES as u64;
+        failpoint::point!("store::witness::save_before", |reason: String| Err(StoreError::failed(
+            "cannot write the witness",
+            reason
+        )));
         self.file
             .write_all_at(&to_frame(FrameKind::Witness, &next), at)
-            .and_then(|()| self.file.sync_data())
+            .and_then(|()| {
+                failpoint::point!("store::witness::written_unsynced");
+                self.file.sync_data()
+            })
             .map_err(|e| StoreError::failed(format!("cannot write {}", self.path.display()), e))?;
+        failpoint::point!("store::witness::save_after");
         self.current = next;
         Ok(())
     }
