@@ -56,7 +56,7 @@ class LossyDisk:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(10)
-            subprocess.run(["umount", "-l", str(self.root)], check=False)
+            subprocess.run(["umount", "-l", str(self.root)], check=False, stderr=subprocess.DEVNULL)
         self._process.stdout.close()
 
     def obey(self, command: str) -> dict[str, int]:

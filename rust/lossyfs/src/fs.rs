@@ -1,6 +1,6 @@
 //! The FUSE edge: every operation passes one gate, where rules and a frozen disk act, and then the model.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -221,13 +221,23 @@ fn empty(reply: ReplyEmpty, result: Result<(), i32>) {
     }
 }
 
+type Listing = Vec<(OsString, Ino, FileType)>;
+
+/// Directories that are being read, by handle.
+#[derive(Default)]
+struct Listings {
+    open: BTreeMap<u64, Listing>,
+    next: u64,
+}
+
 pub struct LossyFs {
     disk: Arc<Disk>,
+    listings: Arc<Mutex<Listings>>,
 }
 
 impl LossyFs {
     pub fn new(disk: Arc<Disk>) -> Self {
-        Self { disk }
+        Self { disk, listings: Arc::default() }
     }
 
     fn call<R: Refuse>(
@@ -445,23 +455,45 @@ impl Filesystem for LossyFs {
         self.call(Operation::Sync, ino, None, reply, move |model, reply, _| empty(reply, model.sync(ino.0)));
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectory) {
-        self.call(Operation::Look, ino, None, reply, move |model, mut reply, _| {
-            let dir = match model.dir(ino.0) {
-                Ok(dir) => dir,
+    /// Lists the directory once: while it is read, names may come and go without another being passed over.
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let listings = self.listings.clone();
+        self.call(Operation::Look, ino, None, reply, move |model, reply, _| {
+            let names = match model.dir(ino.0) {
+                Ok(dir) => dir.current.iter().map(|(name, child)| (name.clone(), *child)),
                 Err(errno) => return reply.error(Errno::from_i32(errno)),
             };
-            let own = [(OsStr::new("."), ino.0), (OsStr::new(".."), ino.0)];
-            let names = own.into_iter().chain(dir.current.iter().map(|(name, child)| (name.as_os_str(), *child)));
-            for (at, (name, child)) in names.enumerate().skip(offset as usize) {
-                let is_dir = model.inode(child).is_ok_and(|inode| inode.is_dir());
-                let kind = if is_dir { FileType::Directory } else { FileType::RegularFile };
-                if reply.add(INodeNo(child), at as u64 + 1, kind, name) {
+            let own = [".", ".."].map(|name| (OsString::from(name), ino.0));
+            let kind = |child| match model.inode(child) {
+                Ok(inode) if !inode.is_dir() => FileType::RegularFile,
+                _ => FileType::Directory,
+            };
+            let listing = own.into_iter().chain(names).map(|(name, child)| (name, child, kind(child))).collect();
+            let mut listings = listings.lock();
+            listings.next += 1;
+            let handle = listings.next;
+            listings.open.insert(handle, listing);
+            reply.opened(FileHandle(handle), FopenFlags::empty());
+        });
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let listings = self.listings.clone();
+        self.call(Operation::Look, ino, None, reply, move |_, mut reply, _| {
+            let listings = listings.lock();
+            let listing = listings.open.get(&handle.0).map_or(&[][..], Vec::as_slice);
+            for (at, (name, child, kind)) in listing.iter().enumerate().skip(offset as usize) {
+                if reply.add(INodeNo(*child), at as u64 + 1, *kind, name) {
                     break;
                 }
             }
             reply.ok();
         });
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.listings.lock().open.remove(&handle.0);
+        reply.ok();
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

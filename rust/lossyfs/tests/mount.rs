@@ -159,3 +159,16 @@ fn a_clean_end_writes_everything_to_the_backing_directory() {
     assert_eq!(fs::read(mount.backing.join("d/f")).unwrap(), b"unsynced");
     assert!(mount.backing.join("before").exists());
 }
+
+/// More names than one answer of the kernel's holds, removed while they are read: none is passed over.
+#[test]
+fn a_directory_can_be_emptied_while_it_is_read() {
+    let Some(mount) = Mount::new() else { return };
+    let directory = mount.root.join("d");
+    fs::create_dir(&directory).unwrap();
+    for number in 0..2000 {
+        File::create(directory.join(format!("a-name-of-some-length-{number}"))).unwrap();
+    }
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(!directory.exists());
+}
