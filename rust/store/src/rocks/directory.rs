@@ -298,6 +298,7 @@ impl DataDirectory {
 
     /// Deletes one state directory that nothing names and nobody has open.
     pub fn remove_state_dir(&self, name: &str) -> Result<(), StoreError> {
+        failpoint::point!("store::directory::remove_before");
         files::remove_directory(&self.path.join(name))
     }
 
