@@ -56,7 +56,9 @@ TRIGGERS = (
     Trigger("checkpoint", BOTH, _places("runtime::disk_thread", "checkpoint_unnamed checkpoint_named")),
     Trigger("send", (LEADER,), _places("runtime::snapshot_out", "offer_before chunk_sent sent")),
     Trigger("install", (FOLLOWER,), _places("runtime::snapshot_in", "begun chunk received verified")),
-    Trigger("install", (FOLLOWER,), ("store::directory::remove_before", *_places("store::incoming", "made sync_before synced named"))),
+    Trigger(
+        "install", (FOLLOWER,), ("store::directory::remove_before", *_places("store::incoming", "made sync_before synced named"))
+    ),
     Trigger("install", (FOLLOWER,), _places(_LOG, "install_before install_written install_after")),
     Trigger(
         "install", (FOLLOWER,), _places("runtime::apply_thread", "install_before install_loaded install_switched install_after")
