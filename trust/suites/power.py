@@ -84,12 +84,14 @@ def run_one(fleet: Fleet, disks: Mapping[str, LossyDisk], seed: int) -> Counts:
 
 
 @contextmanager
-def session(directory: Path, environment: Mapping[str, str] | None = None) -> Iterator[RunOne]:
+def session(
+    directory: Path, environment: Mapping[str, str] | None = None, settings: Mapping[str, int] = BUSY
+) -> Iterator[RunOne]:
     """Three lossy disks and a cluster on them, for many losses."""
     with ExitStack() as stack:
         disks = {name: stack.enter_context(LossyDisk(directory / f"disk-{name}")) for name in NODES}
         data = {name: disk.root / "data" for name, disk in disks.items()}
-        fleet = stack.enter_context(Fleet(directory / "cluster", len(NODES), environment, data, BUSY))
+        fleet = stack.enter_context(Fleet(directory / "cluster", len(NODES), environment, data, settings))
         stack.callback(_keep, directory, fleet, disks)
         yield lambda seed, _: run_one(fleet, disks, seed)
 
