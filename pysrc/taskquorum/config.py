@@ -24,7 +24,8 @@ DEFAULT_RAFT_PORT: Final = 5000
 NODES_MAX: Final = 101
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _STATEFUL = re.compile(r"(.*)-(\d+)")
-_NAMES: Final = ("node_id", "data_dir", "http", "raft", "cluster", "insecure", "json", "node")
+_NAMES: Final = ("node_id", "data_dir", "role", "http", "raft", "cluster", "insecure", "json", "node")
+_ROLES: Final = ("voter", "observer")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
 
@@ -61,7 +62,9 @@ class Config:
     raft_advertise: str
     """`host:port` that the others dial; empty: the bound address."""
     cluster: Mapping[str, str]
-    """Node id → Raft address of a new cluster's nodes; empty: a cluster of one."""
+    """Node id → Raft address of a new cluster's nodes; empty: a cluster of one. For an observer: nodes to follow."""
+    role: str = "voter"
+    """`observer`: no part of consensus; it tails the committed log and serves local reads, polls and watches."""
     insecure: bool = False
     """Listen beyond loopback although there is no access control."""
     ready_as_json: bool = False
@@ -75,6 +78,7 @@ class Config:
                 **self.node,
                 "node_id": self.node_id,
                 "data_dir": str(self.data_dir),
+                "role": self.role,
                 "raft_listen": str(self.raft),
                 "raft_advertise": self.raft_advertise,
                 "http_address": http,
@@ -86,7 +90,11 @@ class Config:
         """Checks each setting against the others. Raises ConfigError that names the option."""
         if not _NODE_ID.fullmatch(self.node_id):
             raise ConfigError("--node-id: 1 to 255 letters, digits, '.', '_' or '-'")
-        if self.cluster and self.node_id not in self.cluster:
+        if self.role not in _ROLES:
+            raise ConfigError(f"--role: {self.role!r} is neither {' nor '.join(_ROLES)}")
+        if self.role == "observer" and (not self.cluster or self.node_id in self.cluster):
+            raise ConfigError(f"--cluster: an observer names nodes of the cluster to follow, and not itself ({self.node_id})")
+        if self.role == "voter" and self.cluster and self.node_id not in self.cluster:
             raise ConfigError(f"--cluster: this node, {self.node_id}, is not in it ({', '.join(self.cluster)})")
         if len(self.cluster) > NODES_MAX:
             raise ConfigError(f"--cluster: at most {NODES_MAX} nodes")
@@ -123,6 +131,7 @@ def load_config(flags: Mapping[str, str], environ: Mapping[str, str], file: Path
         raft=_address(str(settings.get("raft") or f"127.0.0.1:{raft_port}"), "--raft"),
         raft_advertise=cluster.get(node_id, ""),
         cluster=cluster,
+        role=str(settings.get("role") or "voter"),
         insecure=_truth(settings.get("insecure", False), "--insecure"),
         ready_as_json=_truth(settings.get("json", False), "--json"),
         node=settings.get("node", {}),

@@ -24,8 +24,8 @@ BOUNDS_US: Final = (
     100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000, 60_000_000,
 )  # fmt: skip
 GAUGES: Final = frozenset(
-    {"commit_index", "applied_index", "revision", "live_tasks", "live_agents", "peers_up", "state_hash_differs", "fenced",
-     "writes_stopped", "kept_aside"}
+    {"commit_index", "applied_index", "lag_entries", "revision", "live_tasks", "live_agents", "peers_up", "state_hash_differs",
+     "fenced", "writes_stopped", "kept_aside"}
 )  # fmt: skip
 """Of the node's plain numbers those that can fall; so can all with the beginnings and endings of `_is_gauge`."""
 STAGES: Final = {

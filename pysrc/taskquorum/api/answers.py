@@ -249,6 +249,8 @@ class Node(Struct):
     status: str
     role: str | None
     state: str | None
+    parent: str | None
+    """Whom an observer follows."""
     address: str | None
     load_factor: float | None
     capabilities: dict[str, float]

@@ -15,7 +15,7 @@ from taskquorum.sync import Client
 app = typer.Typer(help="The cluster and its nodes.", no_args_is_help=True)
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
 _VERIFY_COLUMNS = ("node_id", "agrees", "computed", "kept", "rows", "bytes", "error")
-_NODE_COLUMNS = ("node_id", "node_role", "state", "status", "address", "match_index", "lag", "load_factor", "agents")
+_NODE_COLUMNS = ("node_id", "node_role", "state", "status", "parent", "address", "match_index", "lag", "load_factor", "agents")
 
 
 @app.command()

@@ -16,6 +16,7 @@ import typer
 def serve(
     node_id: Annotated[str | None, typer.Option(help="This node's name in the cluster.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where its log and state are kept.")] = None,
+    role: Annotated[str | None, typer.Option(help="voter, or observer: follows the cluster without voting.")] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of the HTTP API.")] = None,
     raft: Annotated[str | None, typer.Option(help="HOST:PORT for the other nodes.")] = None,
     cluster: Annotated[str | None, typer.Option(help="NODE=HOST:PORT[,…]: all nodes, for the first start.")] = None,
@@ -30,6 +31,7 @@ def serve(
     given: dict[str, Any] = {
         "node_id": node_id,
         "data_dir": data_dir,
+        "role": role,
         "http": http,
         "raft": raft,
         "cluster": cluster,

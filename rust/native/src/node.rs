@@ -276,6 +276,8 @@ impl Node {
             // The view is a little old; what was applied is committed, and its caller may ask for it at once.
             let applied = query::applied_index(&*handle.state())?;
             let (last, committed) = (view.last_index.max(applied), view.commit_index.max(applied));
+            // An observer has no log: what it would show begins behind what it has applied.
+            let base = if view.role == node::OBSERVER { last } else { base };
             report_damage(handle, query::log_rows(handle.log_reader(), base, last, committed, from_index, limit))
         })
         .map_err(query_error)?;

@@ -52,4 +52,4 @@ pub use housekeeping::RESUME_US as SNAPSHOT_RESUME_US;
 pub use observer::{ObserverDriver, ObserverStart};
 pub use tree::CHILDREN_MAX;
 pub use verify::VerifyRound;
-pub use view::{MemberView, NodeView, VerifyView};
+pub use view::{MemberView, NodeView, OBSERVER, VerifyView};

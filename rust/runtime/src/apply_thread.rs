@@ -1,6 +1,6 @@
 //! The thread that owns the machine: drain, apply, one state write, then tell everybody.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::raft_thread::ToRaft;
 use crate::ring::{Hints, Ring};
 use crate::state_cell::StateCell;
+use crate::trace::Trace;
 use crate::verifier::{VerifyJob, verify_now};
 
 /// Counting the slots walks over all agents.
@@ -54,6 +55,8 @@ pub(crate) struct ApplyThread {
     pub interest: Arc<Interest>,
     pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
+    pub trace: Arc<Trace>,
+    pub node_id: String,
     pub batch_bytes_max: usize,
     /// Replaced stores that a reader may still use; their directories go when the last one lets go.
     pub retired: Vec<Arc<RocksState>>,
@@ -148,6 +151,10 @@ impl ApplyThread {
             }
         }
         let answered = matches!(input, ApplyInput::Entries { .. } | ApplyInput::LookForDue { .. });
+        let first = match &input {
+            ApplyInput::Entries { entries, .. } => entries.first().map(|entry| entry.index),
+            _ => None,
+        };
         failpoint::point!("runtime::apply_thread::step_before");
         let state = self.state.get();
         let mut batch = match driver.step(state.as_ref(), input) {
@@ -162,6 +169,9 @@ impl ApplyThread {
                 Err(error) => return Err(format!("the state cannot be written: {error}")),
             }
             self.metrics.apply_us.record(started.elapsed().as_micros() as u64);
+        }
+        if let Some(first) = first {
+            self.trace.record("apply", &self.node_id, first, batch.report.index);
         }
         let verifies: Vec<CheckApplied> = batch.report.checks.iter().filter(|c| c.verify != 0).copied().collect();
         if !verifies.is_empty() {
@@ -253,17 +263,9 @@ impl ApplyThread {
         hints
     }
 
-    /// Keeps the command that would have broken an invariant. That it cannot be kept changes nothing.
     fn quarantine(&self, revision: u64, reason: &str, command: &[u8]) {
         self.metrics.quarantined.fetch_add(1, Ordering::Relaxed);
-        eprintln!("taskquorum: command {revision} was refused, because it would have broken an invariant: {reason}");
-        let directory = self.directory.path().join("quarantine");
-        let mut bytes = Vec::new();
-        Frame::encode(FrameKind::Quarantine, command, &mut bytes);
-        let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join(revision.to_string()), bytes));
-        if let Err(error) = kept {
-            eprintln!("taskquorum: the bytes of command {revision} could not be kept: {error}");
-        }
+        keep_quarantined(self.directory.path(), revision, reason, command);
     }
 
     fn bootstrap(&mut self, bootstrap: &Bootstrap, done: Sender<()>) -> Result<(), String> {
@@ -323,6 +325,18 @@ impl ApplyThread {
 /// Whether RocksDB says that bytes on the disk are not what was written.
 pub(crate) fn is_corruption(text: &str) -> bool {
     text.contains("Corruption")
+}
+
+/// Keeps the command that would have broken an invariant. That it cannot be kept changes nothing.
+pub(crate) fn keep_quarantined(data_dir: &Path, revision: u64, reason: &str, command: &[u8]) {
+    eprintln!("taskquorum: command {revision} was refused, because it would have broken an invariant: {reason}");
+    let directory = data_dir.join("quarantine");
+    let mut bytes = Vec::new();
+    Frame::encode(FrameKind::Quarantine, command, &mut bytes);
+    let kept = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join(revision.to_string()), bytes));
+    if let Err(error) = kept {
+        eprintln!("taskquorum: the bytes of command {revision} could not be kept: {error}");
+    }
 }
 
 /// Slots of the agents that are up, and those taken.

@@ -270,6 +270,7 @@ impl Handle {
             leader_changes: view.leader_changes,
             commit_index: view.commit_index,
             applied_index: view.applied_index,
+            lag_entries: view.commit_index.saturating_sub(view.applied_index),
             revision: view.revision,
             live_tasks: view.live_tasks,
             live_agents: view.live_agents as u64,

@@ -145,6 +145,8 @@ pub struct Counters {
     pub leader_changes: u64,
     pub commit_index: u64,
     pub applied_index: u64,
+    /// Entries known to be committed that this node has not applied.
+    pub lag_entries: u64,
     pub revision: u64,
     pub live_tasks: u64,
     pub live_agents: u64,

@@ -29,6 +29,7 @@ use crate::service::{OpenError, other};
 use crate::snapshot_in::SnapshotReceiver;
 use crate::snapshot_out::{SnapshotNews, SnapshotSender};
 use crate::state_cell::StateCell;
+use crate::trace::Trace;
 use crate::transfers::Transfers;
 use crate::verifier::{Verifier, VerifyJob};
 
@@ -173,6 +174,7 @@ impl Parts {
             shared: Arc::default(),
             checkpoints: Arc::default(),
             transfers: Arc::default(),
+            trace: Arc::new(Trace::open(&config.apply_trace).map_err(other)?),
             net: net_handle.clone(),
             base_index: Arc::new(AtomicU64::new(ready.base.index)),
             wires: Wires::new(&config),
@@ -213,7 +215,7 @@ impl Parts {
             receiver: common.snapshot_receiver(),
             router: common.router(),
             net,
-            raft: common.raft_thread(driver),
+            raft: common.raft_thread(&config, driver),
             inner: common.wires.inner.0.clone(),
         })
     }
@@ -265,6 +267,7 @@ struct Common {
     shared: Arc<Shared>,
     checkpoints: Arc<Checkpoints>,
     transfers: Arc<Transfers>,
+    trace: Arc<Trace>,
     net: NetHandle,
     base_index: Arc<AtomicU64>,
     wires: Wires,
@@ -295,6 +298,8 @@ impl Common {
             interest: self.interest.clone(),
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
+            trace: self.trace.clone(),
+            node_id: config.node_id.clone(),
             batch_bytes_max: config.apply_batch_bytes_max,
             retired: Vec::new(),
             coming_term: None,
@@ -356,7 +361,7 @@ impl Common {
         }
     }
 
-    fn raft_thread(&self, driver: NodeDriver) -> RaftThread {
+    fn raft_thread(&self, config: &Config, driver: NodeDriver) -> RaftThread {
         RaftThread {
             driver,
             clock: self.clock,
@@ -371,6 +376,8 @@ impl Common {
             ring: self.ring.clone(),
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
+            trace: self.trace.clone(),
+            node_id: config.node_id.clone(),
             shared: self.shared.clone(),
             directory: self.directory.clone(),
             state: self.state.clone(),
@@ -451,7 +458,7 @@ impl Ready {
     }
 }
 
-fn identity_of(log: &mut dyn LogStore, node_id: &str) -> Result<Identity, OpenError> {
+pub(crate) fn identity_of(log: &mut dyn LogStore, node_id: &str) -> Result<Identity, OpenError> {
     if let Some(identity) = log.identity() {
         return Ok(identity.clone());
     }

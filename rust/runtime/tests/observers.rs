@@ -4,10 +4,12 @@ mod support;
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use node::Token;
-use runtime::{Config, NodeRole};
+use runtime::{Config, HostConfig, NodeRole, ObserverHost};
 use support::{Node, PATIENCE, configs};
 
 fn observer(directory: &Path, name: &str, voters: &[Config]) -> Config {
@@ -65,6 +67,36 @@ fn observers_join_follow_and_come_back() {
     observers.push(back);
     wait_listed(&mut nodes[0], &["o1", "o2"]);
     for node in nodes.into_iter().chain(observers) {
+        node.stop();
+    }
+}
+
+/// one process hosts six observers on one thread → all are listed with a parent → it stops and starts
+/// again → they follow as who they were, and no seventh appears.
+#[test]
+fn a_host_runs_many_observers_on_one_thread() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let configs = configs(directory.path(), |_| {});
+    let mut nodes: Vec<Node> = configs.iter().map(Node::start).collect();
+    nodes[0].wait_leader();
+    let each = Config { data_dir: directory.path().join("host"), cluster: configs[0].cluster.clone(), ..Config::default() };
+    let config = HostConfig { prefix: "o".to_owned(), first: 1, count: 6, node: each };
+    let names: Vec<String> = (1..=6).map(|n| format!("o-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for _ in 0..2 {
+        let host = ObserverHost::open(&config).expect("opens");
+        let stop = Arc::new(AtomicBool::new(false));
+        let running = std::thread::spawn({
+            let stop = stop.clone();
+            move || host.run(&stop)
+        });
+        wait_listed(&mut nodes[0], &names);
+        stop.store(true, Ordering::Release);
+        assert_eq!(running.join().expect("no panic").expect("polls"), 0, "none had to stop by itself");
+    }
+    let view = nodes[0].handle.view();
+    assert_eq!(view.members.iter().filter(|m| m.role == "observer").count(), 6);
+    for node in nodes {
         node.stop();
     }
 }

@@ -19,12 +19,14 @@ mod conn;
 mod dial;
 mod duplex;
 pub mod framing;
+mod group;
 pub mod handshake;
 mod link;
 mod net;
 mod outbox;
 pub mod queue;
 
+pub use group::NetGroup;
 pub use handshake::{PROTOCOL_VERSION, Refused};
 pub use net::{Net, NetConfig, NetEvent, PeerAddress, Sink};
 pub use outbox::{NetCounters, NetHandle, SendError};

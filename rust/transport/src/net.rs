@@ -21,6 +21,7 @@ const WAKER: Token = Token(1);
 const FIRST_STREAM: usize = 2;
 /// Streams accepted at a time beyond this are closed at once. 101 members use 4 each.
 const ACCEPTED_MAX: usize = 1_024;
+const EVENTS_MAX: usize = 256;
 const SCRATCH_BYTES: usize = 256 << 10;
 /// Removed raft ids that are remembered.
 const REFUSED_MAX: usize = 1_024;
@@ -103,6 +104,8 @@ pub struct Net {
     /// Raft ids that were removed from the cluster.
     refused: BTreeSet<u64>,
     stopping: bool,
+    /// Kept between turns.
+    polled: Option<Events>,
 }
 
 impl Net {
@@ -133,6 +136,7 @@ impl Net {
             scratch: vec![0; SCRATCH_BYTES],
             refused: BTreeSet::new(),
             stopping: false,
+            polled: None,
         };
         net.set_peers(config.peers, Instant::now());
         Ok((net, handle, address))
@@ -143,44 +147,62 @@ impl Net {
     /// # Errors
     /// The poll itself failed: the node is cut off and should stop.
     pub fn run(mut self, mut sink: impl Sink) -> io::Result<()> {
-        let mut events = Events::with_capacity(256);
-        while !self.stopping {
-            let timeout = self.timeout(Instant::now());
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result?,
-            }
-            let now = Instant::now();
-            self.shared.awake();
-            let mut readable = std::mem::take(&mut self.again);
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.accept(now),
-                    WAKER => {}
-                    Token(token) => {
-                        if event.is_writable() {
-                            self.writable(token, now);
-                        }
-                        if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            readable.insert(token);
-                        }
-                    }
-                }
-            }
-            self.requests(now);
-            readable.extend(self.conns.iter().filter(|(_, c)| c.parked.is_some()).map(|(t, _)| *t));
-            for token in readable {
-                self.readable(token, &mut sink, now);
-            }
-            self.timers(now);
-            self.write_all(now);
-            self.tell(&mut sink);
-        }
+        while self.turn(&mut sink, None)? {}
         let up: Vec<u64> = self.shared.peers.lock().keys().copied().collect();
         for raft_id in up {
             self.shared.close(raft_id);
         }
         Ok(())
+    }
+
+    /// One turn of the loop, for a thread that drives several nets ([`crate::NetGroup`]): waits until
+    /// something happens or is due, at most for `longest`. False once it was stopped.
+    ///
+    /// # Errors
+    /// As [`Net::run`].
+    pub fn turn(&mut self, sink: &mut impl Sink, longest: Option<Duration>) -> io::Result<bool> {
+        let due = self.timeout(Instant::now());
+        let timeout = due.map_or(longest, |due| Some(longest.map_or(due, |longest| longest.min(due))));
+        let mut events = self.polled.take().unwrap_or_else(|| Events::with_capacity(EVENTS_MAX));
+        match self.poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.polled = Some(events);
+                return Ok(true);
+            }
+            result => result?,
+        }
+        let now = Instant::now();
+        self.shared.awake();
+        let mut readable = std::mem::take(&mut self.again);
+        for event in &events {
+            match event.token() {
+                LISTENER => self.accept(now),
+                WAKER => {}
+                Token(token) => {
+                    if event.is_writable() {
+                        self.writable(token, now);
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        readable.insert(token);
+                    }
+                }
+            }
+        }
+        self.polled = Some(events);
+        self.requests(now);
+        readable.extend(self.conns.iter().filter(|(_, c)| c.parked.is_some()).map(|(t, _)| *t));
+        for token in readable {
+            self.readable(token, sink, now);
+        }
+        self.timers(now);
+        self.write_all(now);
+        self.tell(sink);
+        Ok(!self.stopping)
+    }
+
+    /// When the next turn is due although nothing happens.
+    pub fn due_in(&self) -> Option<Duration> {
+        self.timeout(Instant::now())
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {

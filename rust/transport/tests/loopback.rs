@@ -329,3 +329,54 @@ fn a_removed_peer_is_told_so_when_it_comes_back() {
     assert!(!b.wait_up("a").you_were_removed);
     a.wait(|e| matches!(e, NetEvent::PeerUp { hello } if hello.raft_id == 22).then_some(()));
 }
+
+/// Three nets on this thread dial a voter → each hears what the voter sends it, and only that.
+#[test]
+fn many_nets_are_driven_by_one_thread() {
+    let voter = Node::start("voter", 1, 7, "127.0.0.1:0");
+    let mut group = transport::NetGroup::new(3).unwrap();
+    let mut nets = Vec::new();
+    for raft_id in 10..13 {
+        let hello = Hello { cluster_id: 7, node_id: format!("o{raft_id}"), raft_id, duplex: true, ..Default::default() };
+        let peers = vec![PeerAddress { node_id: "voter".to_owned(), address: voter.address.to_string() }];
+        let (net, _, _) = Net::bind(NetConfig { listen: "127.0.0.1:0".parse().unwrap(), hello, peers }).unwrap();
+        group.add(nets.len(), &net).unwrap();
+        nets.push(net);
+    }
+    let sender = std::thread::spawn({
+        let net = voter.net.clone();
+        move || {
+            for raft_id in 10..13 {
+                loop {
+                    match net.send(raft_id, Lane::Append, read_index(raft_id)) {
+                        Ok(()) => break,
+                        Err(_) => std::thread::yield_now(),
+                    }
+                }
+            }
+        }
+    });
+    let mut heard = std::collections::BTreeMap::new();
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut ready: Vec<usize> = (0..nets.len()).collect();
+    while heard.len() < nets.len() {
+        assert!(std::time::Instant::now() < until, "{heard:?}");
+        let due = nets.iter().filter_map(Net::due_in).min().unwrap_or(PATIENCE);
+        group.wait(due, &mut ready).unwrap();
+        let due: Vec<usize> = (0..nets.len()).filter(|key| nets[*key].due_in().is_some_and(|d| d.is_zero())).collect();
+        ready.extend(due);
+        for key in ready.drain(..) {
+            let mut sink = |event| {
+                if let NetEvent::Received { body, .. } = event {
+                    heard.insert(key, body);
+                }
+                None
+            };
+            nets[key].turn(&mut sink, Some(Duration::ZERO)).unwrap();
+        }
+    }
+    sender.join().unwrap();
+    for (key, raft_id) in (0..3).zip(10..13) {
+        assert_eq!(heard[&key], read_index(raft_id));
+    }
+}

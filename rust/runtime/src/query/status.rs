@@ -207,6 +207,10 @@ fn write_member(out: &mut Vec<u8>, member: &MemberView, domain: &Domain) {
     object.text("node_id", &member.node_id);
     object.text("node_role", member.role);
     object.text("status", member.status);
+    match &member.parent {
+        None => object.null("parent"),
+        Some(parent) => object.text("parent", parent),
+    }
     object.text_or_null("role", member.wanted_role);
     object.text_or_null("state", member.state);
     object.text_or_null("address", &member.address);
