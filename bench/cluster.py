@@ -160,6 +160,8 @@ class Cluster:
         raft = dict(zip(names, ports[nodes:], strict=True))
         told = {name: raft_address(name, port) if raft_address else f"127.0.0.1:{port}" for name, port in raft.items()}
         self.nodes: dict[str, Node] = {}
+        # Where ports for nodes that join later are looked for first; None: anywhere.
+        self.preferred_port: int | None = None
         # Where each listens for the others.
         self.raft = {name: f"127.0.0.1:{port}" for name, port in raft.items()}
         for name, http_port in zip(names, ports[:nodes], strict=True):
@@ -177,7 +179,9 @@ class Cluster:
 
         `arguments` are added to its command line.
         """
-        http_port, raft_port = free_ports(2)
+        http_port, raft_port = free_ports(2, preferred=self.preferred_port)
+        if self.preferred_port is not None:
+            self.preferred_port += 2
         self.data[name] = self.directory / name
         self.raft[name] = f"127.0.0.1:{raft_port}"
         known = ",".join(f"{peer}={address}" for peer, address in self.raft.items() if peer in self.nodes or peer == name)

@@ -47,6 +47,7 @@ class Fleet(Cluster):
         super().__init__(nodes, keep=True, directory=directory, ports=free_ports(2 * nodes, preferred=ports), data=data)
         config = directory / "node.toml"
         config.write_text("[node]\n" + "".join(f"{name} = {value}\n" for name, value in (settings or {}).items()))
+        self.preferred_port = ports + 2 * nodes
         for node in self.nodes.values():
             node.environment.update(environment or {})
             node.command += ["--config", str(config)]

@@ -46,7 +46,7 @@ class Load:
         self.cluster = cluster
         self.run = run
         self.ledger = Ledger()
-        self._nodes = list(nodes) or list(cluster.nodes.values())
+        self._nodes = list(nodes)
         self._seed = seed
         self._clients = clients
         self._pause_s = clients / rate if rate else 0.0
@@ -119,7 +119,7 @@ class Load:
 
     async def _client(self, number: int) -> None:
         choice = random.Random(self._seed * 1_000 + number)
-        connections = [(node, Connection(node.host, node.http_port)) for node in self._nodes]
+        connections: dict[str, Connection] = {}
         count = 0
         try:
             while True:
@@ -132,14 +132,16 @@ class Load:
                 if left > 0:
                     await asyncio.sleep(left)
         finally:
-            for _, connection in connections:
+            for connection in connections.values():
                 connection.close()
 
-    async def _until_acknowledged(self, key: str, connections: list[tuple[Node, Connection]], choice: random.Random) -> None:
+    async def _until_acknowledged(self, key: str, connections: dict[str, Connection], choice: random.Random) -> None:
         body = orjson.dumps({"task_type": self.run, "idempotency_key": key, "labels": {OP_LABEL: key}})
         while True:
-            node, connection = choice.choice(connections)
             await self._going.wait()
+            # Nodes may join and leave while it runs.
+            node = choice.choice(self._nodes or list(self.cluster.nodes.values()))
+            connection = connections.setdefault(node.name, Connection(node.host, node.http_port))
             sent_at = time.monotonic()
             try:
                 async with asyncio.timeout(ATTEMPT_S):

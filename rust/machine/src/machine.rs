@@ -274,7 +274,10 @@ impl Machine {
         for (node_id, after) in effects.members {
             match after {
                 Some((row, hash)) => drop(self.members.insert(node_id, Member { row, hash })),
-                None => drop(self.members.remove(&node_id)),
+                None => {
+                    self.members.remove(&node_id);
+                    self.retire_sessions_of(entry, &node_id);
+                }
             }
         }
         let (counters, meta) = (effects.counters, &mut self.meta);

@@ -123,6 +123,30 @@ impl Machine {
         Outcome::accepted(revision)
     }
 
+    /// A node has left: its sessions are retired, so that names that come and go use up no bound. Of
+    /// nodes that are no members, the newest retired sessions are remembered.
+    pub(crate) fn retire_sessions_of(&mut self, entry: &mut Entry, node_id: &str) {
+        let of_node = self.sessions.iter().filter(|(_, s)| s.row.node_id == node_id && !s.row.retired);
+        let of_node = of_node.map(|(id, s)| (s.row.opened_revision, *id)).collect();
+        self.retire_sessions(entry, of_node);
+        let gone = |s: &Session| s.row.retired && !self.members.contains_key(&s.row.node_id);
+        let mut gone: Vec<(u64, u64)> =
+            self.sessions.iter().filter(|(_, s)| gone(s)).map(|(id, s)| (s.row.opened_revision, *id)).collect();
+        gone.sort_unstable();
+        let surplus = gone.len().saturating_sub(SESSIONS_MAX);
+        for (_, id) in gone.into_iter().take(surplus) {
+            self.forget_session(entry, id);
+        }
+    }
+
+    fn forget_session(&mut self, entry: &mut Entry, id: u64) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.hash.remove(session.hash);
+            entry.sessions.remove(&id);
+            entry.set(Cf::Session, key::session(id), None);
+        }
+    }
+
     fn retire_sessions(&mut self, entry: &mut Entry, mut of_node: Vec<(u64, u64)>) {
         of_node.sort_unstable();
         let forget = (of_node.len() + 1).saturating_sub(RETIRED_SESSIONS_MAX);
@@ -138,10 +162,7 @@ impl Machine {
             // What this entry would have stored for it is void.
             entry.sessions.insert(id, SessionOutcomes::default());
             if at < forget {
-                self.hash.remove(session.hash);
-                self.sessions.remove(&id);
-                entry.sessions.remove(&id);
-                entry.set(Cf::Session, key::session(id), None);
+                self.forget_session(entry, id);
             }
         }
     }

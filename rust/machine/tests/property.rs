@@ -350,7 +350,7 @@ impl History {
                 }
                 Op::NewSession => commands.push(codec::Command {
                     session: common::SESSION,
-                    body: Some(Body::OpenSession(OpenSession { node_id: "n1".into() })),
+                    body: Some(Body::OpenSession(OpenSession { node_id: "tester".into() })),
                     ..Default::default()
                 }),
                 op => {

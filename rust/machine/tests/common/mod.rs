@@ -73,7 +73,7 @@ impl Cluster {
         let rows = first_rows();
         let machine = Machine::load(&rows).expect("bootstrap rows load");
         let mut cluster = Self { machine, rows, cluster_us: 0, wall_us: START_WALL_US, sequence: 0, log: Vec::new() };
-        let open = Body::OpenSession(codec::command::OpenSession { node_id: "n1".into() });
+        let open = Body::OpenSession(codec::command::OpenSession { node_id: "tester".into() });
         cluster.apply(vec![Command { session: SESSION, body: Some(open), ..Command::default() }]);
         cluster
     }
