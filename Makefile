@@ -165,6 +165,19 @@ loadtest: build
 
 # ---- trust -------------------------------------------------------------------------------------------------------
 
+##: sim	seeds of the simulator on all cores: SEEDS=n FIRST=k [PROFILE=p] [VOTERS=3,5,7|101]; counts go on where they stopped
+.PHONY: sim
+sim: sim-build
+	$(PYTHON) -m trust.simulate $(SIM) --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) \
+		--profile $(or $(PROFILE),all) --voters $(or $(VOTERS),3$(,)5$(,)7)
+
+# A target directory of its own: it links no RocksDB, and its profile must not make one.
+SIM := $(CACHE)/target-sim/sim/sim
+, := ,
+.PHONY: sim-build
+sim-build: | tools
+	CARGO_TARGET_DIR=$(CACHE)/target-sim cargo build --profile sim --locked -p sim
+
 ##: mutants	every planted bug must be noticed by the simulator: [ONLY=name] [SEEDS_MAX=5000]
 .PHONY: mutants
 mutants: | tools

@@ -9,7 +9,7 @@ use std::time::Instant;
 use sim::{Options, Profile, Report, run, shrink};
 
 const USAGE: &str = "usage: sim [--seed N | --first K --seeds N] [--profile NAME|all] [--voters 3|5|7|101] [--threads T] \
-[--faults 1,2,3] [--operations N] [--trace] [--no-shrink]";
+[--faults 1,2,3] [--operations N] [--trace] [--no-shrink] [--json]";
 
 struct Arguments {
     first: u64,
@@ -21,6 +21,8 @@ struct Arguments {
     operations: Option<u32>,
     trace: bool,
     shrink: bool,
+    /// The counts as one JSON object on a line of its own, for `trust/simulate.py`.
+    json: bool,
 }
 
 fn parse() -> Result<Arguments, String> {
@@ -34,11 +36,16 @@ fn parse() -> Result<Arguments, String> {
         operations: None,
         trace: false,
         shrink: true,
+        json: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--trace" {
             out.trace = true;
+            continue;
+        }
+        if name == "--json" {
+            out.json = true;
             continue;
         }
         if name == "--no-shrink" {
@@ -213,6 +220,20 @@ fn main() -> ExitCode {
         totals.restarts,
         totals.by_profile
     );
+    if arguments.json {
+        println!(
+            "{{\"seeds\": {}, \"violations\": {}, \"seconds\": {seconds:.1}, \"counts\": {{\"events\": {}, \"operations\": {}, \
+             \"acknowledged\": {}, \"faults\": {}, \"snapshots\": {}, \"restarts\": {}}}}}",
+            totals.seeds,
+            totals.violations,
+            totals.events,
+            totals.operations,
+            totals.acknowledged,
+            totals.faults,
+            totals.snapshots,
+            totals.restarts
+        );
+    }
     println!("{} seeds, {} violations", totals.seeds, totals.violations);
     if totals.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

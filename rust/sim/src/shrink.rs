@@ -8,6 +8,10 @@ const RUNS_MAX: usize = 300;
 
 /// The smallest options found that still break the same invariant, and their report.
 pub fn shrink(options: &Options, report: &Report) -> (Options, Report) {
+    shrink_by(options, report, run)
+}
+
+fn shrink_by(options: &Options, report: &Report, run: impl Fn(&Options) -> Report) -> (Options, Report) {
     let Some(invariant) = report.violation.as_ref().map(|v| v.invariant) else { return (options.clone(), report.clone()) };
     let mut best = (Options { faults: Some(report.planned.clone()), ..options.clone() }, report.clone());
     let mut runs = 0;
@@ -47,4 +51,30 @@ pub fn shrink(options: &Options, report: &Report) -> (Options, Report) {
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Violation;
+    use crate::profile::Profile;
+
+    /// A bug that needs faults 3 and 7 and ten operations.
+    fn broken(options: &Options) -> Report {
+        let planned = options.faults.clone().unwrap_or_else(|| (0..20).collect());
+        let operations = options.operations.unwrap_or(300);
+        let breaks = planned.contains(&3) && planned.contains(&7) && operations >= 10;
+        let violation = breaks.then(|| Violation { invariant: "x", text: String::new(), at_us: 0 });
+        Report { violation, planned, operations, ..Report::default() }
+    }
+
+    #[test]
+    fn what_is_not_needed_is_left_out() {
+        let options =
+            Options { seed: 1, profile: Profile::Calm, voters: 3, learners: 0, faults: None, operations: None, print: false };
+        let (smaller, report) = shrink_by(&options, &broken(&options), broken);
+        assert_eq!(smaller.faults, Some(vec![3, 7]));
+        assert_eq!(report.operations, 10);
+        assert!(report.violation.is_some());
+    }
 }
