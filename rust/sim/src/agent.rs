@@ -134,8 +134,8 @@ impl World {
         if let Some(process) = &mut self.hosts[node].process {
             process.waiters.insert(token, Waiter::Agent { agent, serial });
         } else {
-            let hosts = self.hosts.len() as u64;
-            self.agents[agent].node = self.agents[agent].rng.below(hosts) as usize;
+            let drawn = self.agents[agent].rng.number();
+            self.agents[agent].node = self.some_node(drawn);
         }
         self.tell(node, Event::Propose { token, bodies: vec![body], deadline_us });
         serial
@@ -167,6 +167,8 @@ impl World {
 
     fn beat(&mut self, agent: usize) {
         let now = self.now;
+        let drawn = self.agents[agent].rng.number();
+        let other = self.some_node(drawn);
         let this = &mut self.agents[agent];
         let (serial, epoch, node) = (this.serial, this.epoch, this.node);
         let when = now + BEAT_US - 10_000 + this.rng.below(20_000);
@@ -177,7 +179,7 @@ impl World {
         if now > this.fence_at() {
             // Fenced: nothing it holds may go on.
             this.held.clear();
-            this.node = this.rng.below(self.hosts.len() as u64) as usize;
+            this.node = other;
         }
         let beat_of =
             |token, agent: &Agent| Beat { token, agent_id: agent.id.clone(), agent_epoch: epoch, load_bp: vec![100, 200, 300] };

@@ -160,13 +160,14 @@ impl World {
     /// Sends the operation to the client's node, or finds that it does not run.
     fn attempt(&mut self, client: usize) {
         let now = self.now;
-        let hosts = self.hosts.len() as u64;
+        let drawn = self.clients[client].rng.number();
+        let other = self.some_node(drawn);
         let this = &mut self.clients[client];
         this.serial += 1;
         let serial = this.serial;
         let node = this.node;
         if !self.hosts[node].up() {
-            this.node = this.rng.below(hosts) as usize;
+            this.node = other;
             let when = now + this.rng.range(20_000, 150_000);
             self.queue.push(when, What::Client { client, serial });
             return;
@@ -217,7 +218,8 @@ impl World {
 
     /// An attempt of a write was answered, or (`None`) nobody answered.
     fn attempt_ended(&mut self, client: usize, answer: Option<(ProposalEnd, &[Outcome])>) -> Result<(), Violation> {
-        let hosts = self.hosts.len() as u64;
+        let drawn = self.clients[client].rng.number();
+        let elsewhere = self.some_node(drawn);
         let this = &mut self.clients[client];
         this.waits = false;
         this.serial += 1;
@@ -227,7 +229,7 @@ impl World {
         match answer {
             Some((ProposalEnd::Applied, outcomes)) => self.acknowledged(&operation, &outcomes[0])?,
             other => {
-                this.node = this.rng.below(hosts) as usize;
+                this.node = elsewhere;
                 let read = matches!(operation, Operation::ReadKey { .. } | Operation::ReadTask { .. });
                 let not_given = matches!(other, Some((ProposalEnd::NoLeader, _)));
                 over = !(submit || read || not_given);
@@ -244,6 +246,8 @@ impl World {
     }
 
     fn next_step(&mut self, client: usize, over: bool) {
+        let drawn = self.clients[client].rng.number();
+        let other = self.some_node(drawn);
         let this = &mut self.clients[client];
         let pause = if over {
             this.operation = None;
@@ -252,7 +256,7 @@ impl World {
             this.rng.range(5_000, 60_000)
         };
         if over && this.rng.chance(1_500) {
-            this.node = this.rng.below(self.hosts.len() as u64) as usize;
+            this.node = other;
         }
         let serial = this.serial;
         self.queue.push(self.now + pause, What::Client { client, serial });

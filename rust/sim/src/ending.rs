@@ -53,7 +53,7 @@ impl World {
                 }
             }
             Phase::Leader { since } => {
-                if convergence::one_leader(&self.hosts, self.options.voters) {
+                if convergence::one_leader(&self.hosts) {
                     self.phase = Phase::Work { since: now, idle_since: None };
                 } else if now > since + LEADER_US {
                     return Err(self.violation("one leader after heal", convergence::describe(&self.hosts)));
@@ -63,7 +63,16 @@ impl World {
                 let busy = self.clients.iter().any(|c| !c.done || c.busy());
                 if busy {
                     self.phase = Phase::Work { since, idle_since: None };
+                } else if !self.members_settled() {
+                    // The leader takes its steps; a lost node's place is asked for again.
+                    let mut idle = idle_since.unwrap_or(now);
+                    if self.lost.is_some() && now > idle + OPERATOR_US {
+                        self.replace_lost();
+                        idle = now;
+                    }
+                    self.phase = Phase::Work { since, idle_since: Some(idle) };
                 } else if self.invariants.tasks.live() == 0 && now > idle_since.unwrap_or(now) {
+                    self.dismiss_strangers();
                     self.phase = Phase::Equal { since: now };
                 } else {
                     let idle = idle_since.unwrap_or(now);
@@ -79,6 +88,7 @@ impl World {
                         self.clients.iter().filter(|c| c.busy()).count(),
                         self.invariants.tasks.describe_live()
                     );
+                    let text = format!("{text}; {}; {}", self.describe_members(), convergence::describe(&self.hosts));
                     return Err(self.violation("every submitted task ends", text));
                 }
             }

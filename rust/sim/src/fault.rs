@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use node::Event;
 
 use crate::disk::Crash;
+use crate::host::Part;
 use crate::invariant::Violation;
 use crate::profile::{Budget, Kind};
 use crate::queue::Time;
@@ -63,7 +64,7 @@ impl World {
         let now = self.now;
         let mut dice = Rng::new(dice, 0);
         let hosts = self.hosts.len();
-        let some = dice.below(hosts as u64) as usize;
+        let some = self.some_node(dice.number());
         let leader = self.leader().unwrap_or(some);
         let agent = dice.below(self.agents.len() as u64) as usize;
         self.report.faults += 1;
@@ -86,8 +87,10 @@ impl World {
             }
             Kind::SlowNet => self.network.weather.delay_us = (dice.range(1_000, 50_000), dice.range(60_000, 300_000)),
             Kind::Reset => {
-                let other = (some + 1 + dice.below(hosts as u64 - 1) as usize) % hosts;
-                self.disconnect(some, other);
+                let other = self.some_node(dice.number());
+                if other != some {
+                    self.disconnect(some, other);
+                }
             }
             Kind::Kill => self.crash(some, Crash::Kill, lasts),
             Kind::KillLeader => self.crash(leader, Crash::Kill, lasts),
@@ -157,6 +160,9 @@ impl World {
                 recovers = false;
             }
             Kind::MoveAgent => self.agents[agent].node = some,
+            Kind::AddMember => self.add_member(&mut dice)?,
+            Kind::RemoveMember => self.remove_member(some),
+            Kind::ReplaceMember => self.lose_for_good(some)?,
         }
         if recovers {
             self.queue.push(now + lasts, What::Recover { planned });
@@ -226,7 +232,7 @@ impl World {
             if let Some(process) = &mut host.process {
                 process.paused_until = process.paused_until.min(now + 1);
                 self.wake(at, now + 2);
-            } else {
+            } else if host.part == Part::Member {
                 self.start(at)?;
             }
             for other in 0..at {

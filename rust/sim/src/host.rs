@@ -1,16 +1,28 @@
 //! One node of the simulated cluster: its disk, its clocks, and the process that runs on it or not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use codec::log::{HardState, LogBase, LogEntry};
+use codec::log::{HardState, Identity, LogBase, LogEntry};
 use node::{ApplyDriver, ApplyInput, Driver, Event, Token};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Writing};
 use crate::queue::Time;
 
+/// What a directory is to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It takes part, or will.
+    Member,
+    /// Empty, and its process has never run.
+    Spare,
+    /// Removed from the cluster, or lost for good: it never runs again.
+    Gone,
+}
+
 pub struct Host {
+    pub part: Part,
     pub raft_id: u64,
     pub node_id: String,
     pub disk: Disk,
@@ -107,6 +119,8 @@ pub struct Process {
     pub sending: Option<Transfer>,
     pub to_send: VecDeque<Transfer>,
     pub policy_due: bool,
+    /// Raft ids that were removed: their streams are closed, and they are told so.
+    pub refused: BTreeSet<u64>,
 }
 
 impl Shadow {
@@ -147,6 +161,13 @@ impl Shadow {
 }
 
 impl Host {
+    /// An empty directory of another node.
+    pub fn rename(&mut self, name: &str) {
+        let identity = Identity { raft_id: self.raft_id, node_id: name.to_owned(), ..Identity::default() };
+        self.disk = Disk::new(identity);
+        name.clone_into(&mut self.node_id);
+    }
+
     pub fn up(&self) -> bool {
         self.process.is_some()
     }

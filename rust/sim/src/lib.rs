@@ -16,6 +16,7 @@ mod ending;
 mod fault;
 mod host;
 pub mod invariant;
+mod members;
 mod network;
 mod policy;
 pub mod profile;

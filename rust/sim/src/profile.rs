@@ -84,6 +84,13 @@ pub enum Kind {
     CrashAgent,
     /// An agent moves to another node.
     MoveAgent,
+    /// An empty directory is started and invited, as a voter or a learner.
+    AddMember,
+    /// A member is removed, the leader among them; at least three voters stay.
+    RemoveMember,
+    /// A node is lost for good; an empty directory takes its name and, by one command, its place.
+    /// One at a time.
+    ReplaceMember,
 }
 
 /// How a run of a profile is set up. Drawn from the seed within the profile's bounds.
@@ -108,6 +115,8 @@ pub struct Budget {
     pub skew_ms_max: u64,
     pub keep_entries: u64,
     pub flush_dirty_ms: u64,
+    /// Empty directories that can be taken in.
+    pub spares: usize,
     /// Bytes of entries kept in memory; older ones are read back from disk.
     pub tail_bytes_max: usize,
     /// Bytes of entries in one append: small ones make a follower catch up in many steps.
@@ -176,6 +185,9 @@ const AGENTS: &[(Kind, u32)] = &[
     (Split, 1),
 ];
 const MEMBERSHIP: &[(Kind, u32)] = &[
+    (AddMember, 5),
+    (RemoveMember, 3),
+    (ReplaceMember, 4),
     (Split, 3),
     (IsolateLeader, 3),
     (OneWay, 1),
@@ -214,6 +226,9 @@ const EVERYTHING: &[(Kind, u32)] = &[
     (PauseAgent, 3),
     (CrashAgent, 2),
     (MoveAgent, 1),
+    (AddMember, 1),
+    (RemoveMember, 1),
+    (ReplaceMember, 1),
 ];
 
 impl Profile {
@@ -275,6 +290,7 @@ impl Profile {
             skew_ms_max: 200,
             keep_entries: 2_000,
             flush_dirty_ms: 2_000,
+            spares: 0,
             tail_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,
         };
@@ -295,6 +311,9 @@ impl Profile {
             budget.keep_entries = rng.range(20, 200);
             budget.flush_dirty_ms = rng.range(200, 2_000);
             budget.tail_bytes_max = 4_096;
+        }
+        if self == Profile::Membership || (self == Profile::Everything && rng.chance(3_000)) {
+            budget.spares = 5;
         }
         if matches!(self, Profile::Agents | Profile::Everything) {
             budget.agents = 6;

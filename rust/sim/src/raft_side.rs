@@ -7,7 +7,7 @@ use node::{ApplyDriver, Effect, Event};
 use store::{LogStore, StateStore};
 
 use crate::disk::{Crash, Writing};
-use crate::host::{ApplyRequest, DiskRequest, LogRequest, Transfer, Waiter};
+use crate::host::{ApplyRequest, DiskRequest, LogRequest, Part, Transfer, Waiter};
 use crate::invariant::Violation;
 use crate::network::Fate;
 use crate::world::{Delivery, What, World};
@@ -138,14 +138,23 @@ impl World {
             Effect::Fence { reason } | Effect::Retire { reason } => {
                 return Err(self.violation("no fence without damage", format!("n{}: {reason}", at + 1)));
             }
-            Effect::Removed { reason } => {
-                return Err(self.violation("halt", format!("n{} was removed: {reason}", at + 1)));
+            Effect::Removed { .. } => {
+                self.trace.say(now, || format!("n{}: was removed, and stops for good", at + 1));
+                self.stop(at, Crash::Kill);
+                self.hosts[at].part = Part::Gone;
+            }
+            Effect::RefusePeer { raft_id } => {
+                process.refused.insert(raft_id);
+                if let Some(other) = self.host_of(raft_id) {
+                    self.disconnect(at, other);
+                    self.dial_soon(at, other);
+                }
             }
             Effect::SaveIdentity(identity) => {
                 self.hosts[at].disk.log.save_identity(&identity).expect("a log that works");
             }
-            // Every member is dialled here, and nobody is removed for good.
-            Effect::DialPeers(_) | Effect::RefusePeer { .. } => {}
+            // Everybody is dialled here: what a node does not dial is only heard more often than it need be.
+            Effect::DialPeers(_) => {}
             // The next start deletes what nothing names.
             Effect::DropSnapshot { .. } => {}
             Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}

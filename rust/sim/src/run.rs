@@ -66,7 +66,7 @@ impl World {
         let agents = (0..budget.agents).map(|n| Agent::new(n, n % members, stream(200 + n as u64))).collect();
         Self {
             options: options.clone(),
-            network: Network::new(members, &budget, stream(3)),
+            network: Network::new(members + budget.spares, &budget, stream(3)),
             budget,
             now: 0,
             queue: Queue::default(),
@@ -82,12 +82,13 @@ impl World {
             next_transfer: 0,
             rng,
             fault_rng: stream(4),
+            lost: None,
         }
     }
 
     fn begin_and_run(&mut self) -> Result<(), Violation> {
         self.make_hosts();
-        for at in 0..self.hosts.len() {
+        for at in 0..self.options.voters + self.options.learners {
             self.now = 1_000;
             let when = 1_000 + self.rng.below(100_000);
             self.queue.push(when, What::Restart { at, number: 0 });

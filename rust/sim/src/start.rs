@@ -1,6 +1,6 @@
 //! Processes begin and end, and connections with them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use codec::log::Identity;
 use codec::peer::{Hello, PeerBody};
@@ -9,7 +9,7 @@ use node::{ApplyDriver, Config, Driver, Event, Start};
 use store::{StateStore, meta_of};
 
 use crate::disk::{Crash, Disk};
-use crate::host::{Host, LogWork, Process, Shadow};
+use crate::host::{Host, LogWork, Part, Process, Shadow};
 use crate::invariant::Violation;
 use crate::world::{Delivery, What, World};
 
@@ -26,12 +26,14 @@ impl World {
     /// The members, with empty disks; or, with learners, as members of a cluster that exists
     /// already, because a first configuration holds voters alone.
     pub(crate) fn make_hosts(&mut self) {
-        let count = self.options.voters + self.options.learners;
+        let members = self.options.voters + self.options.learners;
+        let count = members + self.budget.spares;
         let identities = (0..count).map(|at| Identity { raft_id: at as u64 + 1, node_id: node_id(at), ..Identity::default() });
         let identities: Vec<Identity> = identities.collect();
-        for identity in identities {
+        for (at, identity) in identities.into_iter().enumerate() {
             let clock = crate::clock::Clock::new(&mut self.rng, self.budget.skew_ms_max);
             self.hosts.push(Host {
+                part: if at < members { Part::Member } else { Part::Spare },
                 raft_id: identity.raft_id,
                 node_id: identity.node_id.clone(),
                 disk: Disk::new(identity),
@@ -50,10 +52,14 @@ impl World {
     }
 
     pub(crate) fn config(&self, at: usize, incarnation: u64) -> Config {
-        let mut config = Config::new(node_id(at), incarnation);
-        config.address = format!("{}:1", node_id(at));
+        let name = self.hosts[at].node_id.clone();
+        let mut config = Config::new(name.clone(), incarnation);
+        config.address = format!("{name}:1");
         config.expected_nodes =
             (0..self.options.voters + self.options.learners).map(|n| (node_id(n), format!("{}:1", node_id(n)))).collect();
+        if !config.expected_nodes.iter().any(|(known, _)| *known == name) {
+            config.expected_nodes.push((name.clone(), format!("{name}:1")));
+        }
         config.keep_entries = self.budget.keep_entries;
         config.flush_dirty_ms = self.budget.flush_dirty_ms;
         config.flush_log_bytes = 256 << 10;
@@ -127,6 +133,7 @@ impl World {
             sending: None,
             to_send: VecDeque::new(),
             policy_due: false,
+            refused: BTreeSet::new(),
         });
         self.invariants.started(&self.hosts, at).map_err(|v| v.at(now))?;
         self.trace.fold(now, 5, at as u64, incarnation);
@@ -170,9 +177,10 @@ impl World {
         self.queue.push(when, What::Dial { a, b });
     }
 
-    fn hello(&self, of: usize) -> Option<Hello> {
+    fn hello(&self, of: usize, to: usize) -> Option<Hello> {
         let host = &self.hosts[of];
         let process = host.process.as_ref()?;
+        let you_were_removed = process.refused.contains(&self.hosts[to].raft_id);
         let config = self.config(of, process.incarnation);
         Some(Hello {
             cluster_id: process.driver.identity().cluster_id,
@@ -182,6 +190,7 @@ impl World {
             machine_version_max: MACHINE_VERSION,
             expected_nodes: node::expected_names(&config),
             address: config.address,
+            you_were_removed,
             ..Hello::default()
         })
     }
@@ -189,8 +198,17 @@ impl World {
     /// Connects two nodes, if both run and nothing is in the way. A node that has just entered its
     /// cluster says a new Hello on the connection that stands.
     pub(crate) fn dial(&mut self, a: usize, b: usize) {
-        let (Some(of_a), Some(of_b)) = (self.hello(a), self.hello(b)) else { return };
+        let (Some(of_a), Some(of_b)) = (self.hello(a, b), self.hello(b, a)) else { return };
         if !self.network.open(a, b) || !self.network.open(b, a) {
+            return;
+        }
+        if of_a.you_were_removed || of_b.you_were_removed {
+            // The stream is closed after the Hello.
+            for (at, hello) in [(b, of_a), (a, of_b)] {
+                if hello.you_were_removed {
+                    self.tell(at, Event::PeerUp { hello });
+                }
+            }
             return;
         }
         self.network.set_connected(a, b, true);

@@ -214,6 +214,9 @@ impl World {
         if answered {
             self.tell(at, Event::Applied(batch.report));
         }
+        if let (Some(rest), Some(process)) = (batch.rest, &mut self.hosts[at].process) {
+            process.apply_queue.push_front(ApplyRequest::Input(rest));
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::disk::Crash;
 use crate::ending::Phase;
 use crate::fault::Planned;
-use crate::host::{Host, Transfer};
+use crate::host::{Host, Part, Transfer};
 use crate::invariant::{Invariants, Violation};
 use crate::network::Network;
 use crate::profile::{Budget, Profile};
@@ -87,6 +87,8 @@ pub enum What {
         planned: usize,
         blocked: bool,
     },
+    /// A lost node's place is asked for.
+    Member,
     Restart {
         at: usize,
         number: u64,
@@ -158,6 +160,8 @@ pub struct World {
     /// Chance in disks, threads and processes.
     pub rng: Rng,
     pub fault_rng: Rng,
+    /// A directory that was lost for good, and the spare that is to take its place.
+    pub lost: Option<(usize, usize)>,
 }
 
 /// A stop for runs that do not end, in events.
@@ -216,6 +220,10 @@ impl World {
                 self.policy(at, number);
                 Ok(())
             }
+            What::Member => {
+                self.replace_lost();
+                Ok(())
+            }
             What::Client { client, serial } => self.client_wakes(client, serial),
             What::Agent { agent, serial, step } => self.agent_wakes(agent, serial, step),
             What::Fault { planned } => self.inject(planned),
@@ -225,7 +233,7 @@ impl World {
                 Ok(())
             }
             What::Restart { at, number } => {
-                if self.hosts[at].number == number && !self.hosts[at].up() {
+                if self.hosts[at].number == number && !self.hosts[at].up() && self.hosts[at].part == Part::Member {
                     self.start(at)?;
                 }
                 Ok(())
@@ -270,6 +278,13 @@ impl World {
         (0..self.hosts.len()).filter_map(|at| leads(&self.hosts[at]).map(|term| (term, at))).max().map(|(_, at)| at)
     }
 
+    /// One of the nodes that take part, by a number drawn.
+    pub fn some_node(&self, drawn: u64) -> usize {
+        let members = self.hosts.iter().filter(|h| h.part == Part::Member).count().max(1);
+        let nth = drawn as usize % members;
+        self.hosts.iter().enumerate().filter(|(_, h)| h.part == Part::Member).nth(nth).map_or(0, |(at, _)| at)
+    }
+
     pub fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
@@ -287,6 +302,9 @@ impl World {
 
     /// Ends the process, and starts it again after a while.
     pub fn crash(&mut self, at: usize, how: Crash, down_us: Time) {
+        if self.hosts[at].part != Part::Member {
+            return;
+        }
         self.stop(at, how);
         let number = self.hosts[at].number;
         let when = self.now + down_us;

@@ -1,7 +1,9 @@
 //! After the faults heal: one leader within ten election timeouts, then equal index and hash on
 //! every replica.
 
-use crate::host::Host;
+use consensus::has_member;
+
+use crate::host::{Host, Part};
 
 use super::replay::Replay;
 
@@ -11,8 +13,12 @@ fn sound(hosts: &[Host]) -> impl Iterator<Item = &Host> {
 }
 
 /// All nodes run and follow one leader, which has committed in its term.
-pub fn one_leader(hosts: &[Host], _voters: usize) -> bool {
-    let mut leaders = sound(hosts).map(|h| h.process.as_ref().and_then(|p| p.driver.consensus()).map(|c| (c.leader(), c.term())));
+pub fn one_leader(hosts: &[Host]) -> bool {
+    let leaders = hosts.iter().filter_map(|h| h.process.as_ref()).filter(|p| p.driver.is_leader());
+    let Some(newest) = leaders.filter_map(|p| p.driver.consensus()).max_by_key(|c| c.term()) else { return false };
+    let configuration = newest.configuration().clone();
+    let hosts: Vec<&Host> = sound(hosts).filter(|h| h.up() && has_member(&configuration, h.raft_id)).collect();
+    let mut leaders = hosts.iter().map(|h| h.process.as_ref().and_then(|p| p.driver.consensus()).map(|c| (c.leader(), c.term())));
     let Some(Some(first)) = leaders.next() else { return false };
     let established = hosts
         .iter()
@@ -24,7 +30,7 @@ pub fn one_leader(hosts: &[Host], _voters: usize) -> bool {
 /// All nodes have applied the whole log, and show the replay's hash.
 pub fn equal(hosts: &[Host], replay: &Replay) -> bool {
     let last = replay.last();
-    sound(hosts).all(|host| {
+    sound(hosts).filter(|h| h.part == Part::Member).all(|host| {
         let Some(process) = &host.process else { return false };
         let Some(apply) = &process.apply else { return false };
         let consensus = process.driver.consensus();
@@ -49,5 +55,5 @@ pub fn describe(hosts: &[Host]) -> String {
             c.commit_index()
         )
     };
-    hosts.iter().map(one).collect::<Vec<_>>().join("; ")
+    hosts.iter().filter(|h| h.part == Part::Member).map(one).collect::<Vec<_>>().join("; ")
 }

@@ -13,8 +13,10 @@ use crate::host::Host;
 
 #[derive(Default)]
 pub struct DurableCommit {
-    /// Node → commit index that was checked, and the configuration then.
-    checked: BTreeMap<usize, (u64, ConfState)>,
+    /// Node → commit index that was checked.
+    checked: BTreeMap<usize, u64>,
+    /// Node → its configuration, and the one before its last turn.
+    configurations: BTreeMap<usize, [ConfState; 2]>,
     /// Node → the term that it led when it took its turn last.
     led: BTreeMap<usize, u64>,
 }
@@ -23,15 +25,27 @@ impl DurableCommit {
     pub fn forget(&mut self, at: usize) {
         self.checked.remove(&at);
         self.led.remove(&at);
+        self.configurations.remove(&at);
+    }
+
+    /// Any node has taken its turn.
+    pub fn configuration(&mut self, at: usize, consensus: &Consensus) {
+        let now = consensus.configuration();
+        let known = self.configurations.entry(at).or_insert_with(|| [now.clone(), now.clone()]);
+        if known[1] != *known.first().unwrap_or(now) {
+            known[0] = known[1].clone();
+        }
+        if known[1] != *now {
+            known[1] = now.clone();
+        }
     }
 
     /// A leader has taken its turn.
     pub fn turn(&mut self, hosts: &[Host], at: usize, consensus: &Consensus) -> Check {
-        let (commit, now) = (consensus.commit_index(), consensus.configuration());
+        let commit = consensus.commit_index();
         let Some(process) = &hosts[at].process else { return Ok(()) };
-        let before = self.checked.get(&at);
         let led_before = self.led.insert(at, consensus.term()) == Some(consensus.term());
-        if before.is_some_and(|(checked, _)| *checked >= commit) {
+        if self.checked.get(&at).is_some_and(|checked| *checked >= commit) {
             return Ok(());
         }
         let Some(term) = process.shadow.term(commit) else { return Ok(()) };
@@ -43,13 +57,16 @@ impl DurableCommit {
         // A change may have been applied in the same turn: then the configuration before counts, too.
         let under =
             |c: &ConfState| [&c.voters, &c.voters_outgoing].into_iter().all(|voters| durable(hosts, voters, commit, term));
-        let holds = under(now) || before.is_some_and(|(_, c)| under(c));
+        let holds = self.configurations.get(&at).is_none_or(|known| known.iter().any(under));
         if consensus.committed_in_term() && !holds {
-            let text =
-                format!("n{} commits entry {commit} of term {term} without a durable majority of {:?}", at + 1, now.voters);
+            let text = format!(
+                "n{} commits entry {commit} of term {term} without a durable majority of {:?}",
+                at + 1,
+                consensus.configuration().voters
+            );
             return broken("commit on a durable quorum", text);
         }
-        self.checked.insert(at, (commit, now.clone()));
+        self.checked.insert(at, commit);
         Ok(())
     }
 }

@@ -140,6 +140,7 @@ impl Invariants {
         self.term.turn(at, consensus)?;
         self.commit.turn(at, consensus)?;
         self.timeout.turn(at, consensus)?;
+        self.durable.configuration(at, consensus);
         if consensus.role() == consensus::Role::Leader {
             if self.election.leads(at, consensus.term())? {
                 leader_completeness::elected(hosts, at, consensus, &self.replay)?;
@@ -171,6 +172,9 @@ impl Invariants {
                 continue;
             }
             let configuration = configurations.iter().find(|(index, _)| *index == entry.index).map(|(_, c)| c.clone());
+            if let Some(configuration) = &configuration {
+                one_change::step(&self.replay.machine().configuration(), configuration)?;
+            }
             let Some(step) = self.replay.apply(at, entry, configuration)? else { continue };
             for command in &step.commands {
                 self.once.command(command)?;

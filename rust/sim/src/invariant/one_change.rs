@@ -2,12 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use codec::log::{EntryKind, LogEntry};
+use codec::log::{ConfState, EntryKind, LogEntry};
 use consensus::Consensus;
 use store::LogStore;
 
 use super::{Check, broken};
 use crate::host::Host;
+
+/// One step of the configuration: a single voter more or less, or into a joint configuration, or out
+/// of it again (Raft thesis §4.3): the majorities before and after always overlap.
+pub fn step(before: &ConfState, after: &ConfState) -> Check {
+    let apart = |a: &[u64], b: &[u64]| a.iter().filter(|id| !b.contains(id)).count();
+    let changed = apart(&before.voters, &after.voters) + apart(&after.voters, &before.voters);
+    let allowed = match (before.voters_outgoing.is_empty(), after.voters_outgoing.is_empty()) {
+        (true, true) => changed <= 1,
+        (true, false) => after.voters_outgoing == before.voters,
+        (false, true) => changed == 0,
+        (false, false) => changed == 0 && after.voters_outgoing == before.voters_outgoing,
+    };
+    match allowed {
+        true => Ok(()),
+        false => broken("one configuration change in flight", format!("{before:?} → {after:?}")),
+    }
+}
 
 #[derive(Default)]
 pub struct OneChange {

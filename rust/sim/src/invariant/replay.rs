@@ -50,6 +50,11 @@ impl Replay {
         }
     }
 
+    /// Whether the cluster has its first configuration.
+    pub fn begun(&self) -> bool {
+        self.machine.is_some()
+    }
+
     pub fn last(&self) -> u64 {
         self.entries.len() as u64
     }
