@@ -122,11 +122,11 @@ class FrameProxy:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE_FRAMES)
         parts = [self._read(reader, queue, troubler), self._write(far_writer, queue, troubler), self._back(far_reader, writer)]
         tasks = [asyncio.create_task(part) for part in parts]
-        # One direction's end is the stream's.
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # One direction's end is the stream's, and so is the proxy's.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         for end in (writer, far_writer):
             end.transport.abort()
 

@@ -1,9 +1,10 @@
 """R3: what many clients were told by real processes, while these are killed, stopped, cut off and led by others, fits one order.
 
 A run is 20,000 operations on keys and tasks (docs/history-format.md) by 18 clients and 4 agents, each asking any node, with a
-fault every second or two: SIGKILL and restart, SIGSTOP for a while, a hand-over of leadership, and a partition of the links or,
-in every third run, frames between the nodes that come late, doubled, in another order, damaged or never. Odd seeds have three
-nodes, even ones five. The history is checked by `linear-check`; a violation keeps it.
+fault every second or two: SIGKILL and restart, SIGSTOP for a while, a hand-over of leadership, a node whose disk is lost and that
+is replaced by an empty one, and a partition of the links or, in every third run, frames between the nodes that come late,
+doubled, in another order, damaged or never. Odd seeds have three nodes, even ones five. The history is checked by `linear-check`;
+a violation keeps it.
 
 `python -m trust.suites.linear --stale` records one run whose reads go to any node's own state (`consistency=local`) as if they
 were linearizable, and says whether the checker noticed: it must.
@@ -37,6 +38,7 @@ from trust.verify import CONVERGE_S, converged
 OPERATIONS = 20_000
 # A run that is so slow is an error of the suite.
 RUN_S = 600.0
+REPLACE_S = 90.0
 STALE = "?consistency=local"
 
 
@@ -97,12 +99,12 @@ class Faults:
     def __init__(self, cluster: Cluster, seed: int, until_set: threading.Event) -> None:
         self.cluster = cluster
         self.choice = random.Random(seed)
-        self.counts = {"kills": 0, "stops": 0, "cuts": 0, "transfers": 0, "troubles": 0}
+        self.counts = {"kills": 0, "stops": 0, "cuts": 0, "transfers": 0, "troubles": 0, "replacements": 0}
         self._over = until_set
 
     def run(self) -> None:
         """Until the event is set; everything is mended when it returns."""
-        kinds = [self.kill, self.stop, self.transfer]
+        kinds = [self.kill, self.stop, self.transfer, self.replace]
         kinds += [self.cut, self.cut] if isinstance(self.cluster, NetnsCluster) else []
         kinds += [self.trouble, self.trouble, self.trouble] if isinstance(self.cluster, TroubledCluster) else []
         began = time.monotonic()
@@ -122,6 +124,24 @@ class Faults:
         self._over.wait(self.choice.uniform(0.0, 1.5))
         self.cluster.restart(node)
         self.counts["kills"] += 1
+
+    def replace(self) -> None:
+        """A follower's disk is lost: it comes back empty and is taken in again by one call."""
+        leader = self.cluster.leader()
+        node = self.choice.choice([node for node in self.cluster.nodes.values() if node is not leader])
+        node.kill()
+        self.cluster.wipe(node)
+        node.start()
+
+        def replaced() -> bool:
+            leader = self.cluster.leader_now()
+            body = {"node_id": node.name, "replace": node.name}
+            answer = leader.try_call("POST", "/cluster/members", body, timeout_s=30.0) if leader else None
+            return answer is not None and answer.status in (200, 201, 202)
+
+        until(replaced, f"{node.name} is replaced", REPLACE_S)
+        self.cluster.wait_ready(node)
+        self.counts["replacements"] += 1
 
     def stop(self) -> None:
         node = self._node()
