@@ -179,6 +179,8 @@ def zombie(fleet: Fleet, seed: int, workdir: Path) -> Counts:
     attempts: dict[str, Attempt] = {attempt[0]: attempt for attempt in old.held}
     new.register()
     until(lambda: new.poll() and len(new.held) == TASKS, "the new agent holds the tasks", REASSIGNED_S)
+    # A hand-over that its agent does not confirm within 2 s is taken back.
+    new.poll(wait_ms=0)
     taken: dict[str, Attempt] = {attempt[0]: attempt for attempt in new.held}
     fenced = 0
     accepted: dict[str, Any] = {}
@@ -186,6 +188,7 @@ def zombie(fleet: Fleet, seed: int, workdir: Path) -> Counts:
         if taken[task_id][1] <= attempts[task_id][1]:
             raise Violation(f"{task_id} was handed over under epoch {taken[task_id][1]} after {attempts[task_id][1]}")
         fenced += refused(old.complete(attempts[task_id], "zombie"), "a completion under an old epoch")
+        new.poll(wait_ms=0)
         won = new.complete(taken[task_id], f"new {task_id}")
         if won.status != 200:
             raise Violation(f"the holder's completion was answered with {won.status} {won.raw[:300]!r}")
@@ -285,6 +288,7 @@ def clock(fleet: Fleet, seed: int, workdir: Path) -> Counts:
         accepted[attempt[0]] = f"kept {attempt[0]}"
     until(lambda: faithful.poll() and len(faithful.held) == TASKS, "the silent agent's tasks move", REASSIGNED_S)
     lease_s = time.monotonic() - last_beat
+    faithful.poll(wait_ms=0)
     if lease_s < LEASE_S - 1.0:
         raise Violation(f"with a clock {hour} s off a lease of {LEASE_S} s ended {lease_s:.2f} s after the last beat")
     fenced = sum(refused(silent.complete(attempt, "zombie"), "a completion under an old epoch") for attempt in given.items())
