@@ -225,7 +225,7 @@ impl Tx<'_> {
         }
     }
 
-    fn set_agent_status(&mut self, id: &Arc<str>, status: AgentStatus, kind: EventKind) {
+    pub(crate) fn set_agent_status(&mut self, id: &Arc<str>, status: AgentStatus, kind: EventKind) {
         let wall_us = self.wall_us;
         let row = Arc::make_mut(&mut self.agent_or_new(id).row);
         row.status = status as i32;

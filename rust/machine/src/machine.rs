@@ -65,7 +65,7 @@ impl Entry {
         self.pending[cf as usize].insert(key, value);
     }
 
-    fn into_applied(mut self, meta: &MetaRow, outcomes: Vec<Outcome>) -> Applied {
+    pub(crate) fn into_applied(mut self, meta: &MetaRow, outcomes: Vec<Outcome>) -> Applied {
         self.set(Cf::Meta, Vec::new(), Some(row::encode(meta)));
         let mut changes = Vec::with_capacity(self.pending.iter().map(BTreeMap::len).sum());
         for (cf, rows) in Cf::ALL.into_iter().zip(self.pending) {
@@ -167,7 +167,7 @@ impl Machine {
         entry.into_applied(&self.meta, Vec::new())
     }
 
-    fn applied(&mut self, index: u64, term: u64) {
+    pub(crate) fn applied(&mut self, index: u64, term: u64) {
         self.meta.applied_index = index;
         self.meta.applied_term = term;
         self.meta.hash = self.hash.to_bytes().to_vec();
@@ -244,7 +244,7 @@ impl Machine {
         outcome
     }
 
-    fn commit(&mut self, entry: &mut Entry, effects: Effects) {
+    pub(crate) fn commit(&mut self, entry: &mut Entry, effects: Effects) {
         effects.hash_removed.iter().for_each(|hash| self.hash.remove(*hash));
         effects.hash_added.iter().for_each(|hash| self.hash.add(*hash));
         for Change { cf, key, value } in effects.changes {

@@ -396,6 +396,7 @@ proptest! {
         }
         history.cluster.check();
         history.cluster.check_replay();
+        common::seeded(&history.cluster).check();
     }
 }
 

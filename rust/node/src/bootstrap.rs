@@ -4,6 +4,9 @@
 //! cluster's id and first configuration. An empty directory that meets an existing cluster waits:
 //! it joins on its own only if the cluster's first configuration names its raft id, because then
 //! it can never have voted.
+//!
+//! A node that was restored from a backup is empty with a seed: the nodes begin only if all of them
+//! hold the same one, and their cluster is a new one, with an id and raft ids of its own.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +39,11 @@ pub fn waiting_reason(config: &Config, gathering: &Gathering, raft_id: u64) -> S
     if !missing.is_empty() {
         return format!("waiting for {} to bootstrap the cluster together", missing.join(", "));
     }
-    if let Some(other) = gathering.peers.values().find(|h| h.expected_nodes != names(config)) {
+    let agreed = |h: &&Hello| h.expected_nodes != agreement(config);
+    if let Some(other) = gathering.peers.values().find(agreed) {
+        if listed(&other.expected_nodes) == names(config) {
+            return format!("{} was not restored from the same backup as this node", other.node_id);
+        }
         return format!("{} was started with another node list: {}", other.node_id, other.expected_nodes.join(", "));
     }
     "waiting for the lowest name to bootstrap the cluster".into()
@@ -47,6 +54,25 @@ pub fn names(config: &Config) -> Vec<String> {
     let mut names: Vec<String> = config.expected_nodes.iter().map(|(name, _)| name.clone()).collect();
     names.sort();
     names
+}
+
+/// Before the digest of a restored backup, in the list that nodes must agree on. No node id begins so.
+const SEED_MARK: char = '~';
+
+/// What nodes say in their Hello, and must agree on to begin a cluster: their names, and the backup
+/// they were restored from.
+pub fn agreement(config: &Config) -> Vec<String> {
+    let mut agreed = names(config);
+    agreed.extend(config.seed.iter().map(|seed| {
+        let hex: String = seed.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{SEED_MARK}{hex}")
+    }));
+    agreed
+}
+
+/// The names alone.
+fn listed(agreed: &[String]) -> Vec<String> {
+    agreed.iter().filter(|name| !name.starts_with(SEED_MARK)).cloned().collect()
 }
 
 impl Gathering {
@@ -72,7 +98,7 @@ impl Gathering {
         let mut members = vec![BootstrapMember { node_id: config.node_id.clone(), raft_id, address: config.address.clone() }];
         for name in names.iter().filter(|n| **n != config.node_id) {
             let hello = self.peers.get(name)?;
-            if hello.cluster_id != 0 || hello.expected_nodes != names {
+            if hello.cluster_id != 0 || hello.expected_nodes != agreement(config) {
                 return None;
             }
             let address = config.expected_nodes.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())?;
@@ -80,13 +106,16 @@ impl Gathering {
         }
         // Never 0, which means "no cluster"; both inputs were drawn at random.
         let cluster_id = (config.incarnation.rotate_left(17) ^ raft_id).max(1);
-        Some(Bootstrap { cluster_id, members, wall_us, seed: None })
+        Some(Bootstrap { cluster_id, members, wall_us, seed: config.seed.clone() })
     }
 }
 
 /// Whether a first configuration that arrives is for this node.
-pub fn names_this_node(bootstrap: &Bootstrap, node_id: &str, raft_id: u64) -> bool {
-    bootstrap.cluster_id != 0 && bootstrap.members.iter().any(|m| m.raft_id == raft_id && m.node_id == node_id)
+pub fn names_this_node(bootstrap: &Bootstrap, config: &Config, raft_id: u64) -> bool {
+    let node_id = &config.node_id;
+    bootstrap.cluster_id != 0
+        && bootstrap.seed == config.seed
+        && bootstrap.members.iter().any(|m| m.raft_id == raft_id && m.node_id == *node_id)
 }
 
 impl Driver {
@@ -153,9 +182,18 @@ impl Driver {
         self.identity.bootstrap = Some(bootstrap.clone());
         self.effects.push(Effect::Bootstrap(self.identity.clone()));
         let configuration = ConfState { voters, ..ConfState::default() };
-        let report = AppliedReport { members: Some(members), cluster_us: bootstrap.wall_us, ..AppliedReport::default() };
+        let mut report = AppliedReport { members: Some(members), cluster_us: bootstrap.wall_us, ..AppliedReport::default() };
+        let (mut hard_state, mut base) = (HardState::default(), (0, 0));
+        if let Some(seed) = &bootstrap.seed {
+            // What else it holds is told by `SnapshotInstalled`, which the runtime answers with.
+            base = (machine::SEED_INDEX, machine::SEED_TERM);
+            hard_state = HardState { term: base.1, vote: 0, commit: base.0 };
+            report.cluster_us = seed.cluster_us;
+            report.revision = seed.revision + machine::SEED_REVISION_GAP;
+        }
+        (report.index, report.term) = base;
         let loaded = InstalledReport { report, session_known: false };
-        self.start_consensus(HardState::default(), configuration, (0, 0), Vec::new(), loaded)
+        self.start_consensus(hard_state, configuration, base, Vec::new(), loaded)
     }
 }
 
@@ -163,7 +201,7 @@ impl Driver {
 mod tests {
     use codec::peer::Hello;
 
-    use super::{Gathering, names};
+    use super::{Gathering, agreement, names, waiting_reason};
     use crate::Config;
 
     fn config(name: &str) -> Config {
@@ -185,6 +223,24 @@ mod tests {
         assert_eq!(gathering.bootstrap(&config("n2"), 2, 0), None, "n2 is not the lowest name");
         let bootstrap = gathering.bootstrap(&config("n1"), 1, 0).expect("all are there");
         assert_eq!(bootstrap.members.iter().map(|m| m.raft_id).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn restored_nodes_begin_only_with_the_same_backup() {
+        let seed = |digest: u8| codec::log::Seed { digest: vec![digest; 16], ..Default::default() };
+        let restored = |name: &str, digest: u8| Config { seed: Some(seed(digest)), ..config(name) };
+        let says = |name: &str, id: u64, config: &Config| Hello { expected_nodes: agreement(config), ..hello(name, id, 0) };
+        let mut gathering = Gathering::default();
+        gathering.peer_up(&says("n2", 2, &restored("n2", 7)));
+        for other in [config("n3"), restored("n3", 8)] {
+            gathering.peer_up(&says("n3", 3, &other));
+            assert_eq!(gathering.bootstrap(&restored("n1", 7), 1, 0), None);
+            assert!(waiting_reason(&restored("n1", 7), &gathering, 1).contains("not restored from the same backup"));
+        }
+        assert_eq!(gathering.bootstrap(&config("n1"), 1, 0), None, "nor is an empty one taken in");
+        gathering.peer_up(&says("n3", 3, &restored("n3", 7)));
+        let bootstrap = gathering.bootstrap(&restored("n1", 7), 1, 0).expect("all hold the same");
+        assert_eq!((bootstrap.members.len(), bootstrap.seed), (3, Some(seed(7))));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Config {
     pub expected_nodes: Vec<(String, String)>,
     /// This node is an observer: the expected nodes are those it asks, and it is none of them.
     pub observer: bool,
+    /// The state of the new cluster, if this node was restored from a backup.
+    pub seed: Option<codec::log::Seed>,
     /// Drawn at each process start; names the session and seeds every random choice.
     pub incarnation: u64,
     pub consensus: ConsensusConfig,
@@ -63,6 +65,7 @@ impl Config {
             http_address: String::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             expected_nodes: Vec::new(),
+            seed: None,
             observer: false,
             incarnation,
             consensus: ConsensusConfig::default(),

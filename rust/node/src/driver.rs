@@ -169,7 +169,7 @@ impl Driver {
         self.keeping = keeping;
         // Rows without an entry hold no stamp yet.
         if let Some(bootstrap) = &self.identity.bootstrap {
-            self.clock.observe(bootstrap.wall_us, self.now_us);
+            self.clock.observe(bootstrap.seed.as_ref().map_or(bootstrap.wall_us, |seed| seed.cluster_us), self.now_us);
         }
         self.effects.push(Effect::Apply(ApplyInput::Session { session: self.sessions.session() }));
         self.loaded(loaded);
@@ -374,7 +374,7 @@ impl Driver {
             PeerBody::BeatAnswers(BeatAnswers { answers }) => self.answer_local_beats(answers),
             PeerBody::Bootstrap(bootstrap) => {
                 if self.identity.cluster_id == 0
-                    && names_this_node(&bootstrap, &self.config.node_id, self.identity.raft_id)
+                    && names_this_node(&bootstrap, &self.config, self.identity.raft_id)
                     && let Err(error) = self.enter_cluster(bootstrap)
                 {
                     self.halt(format!("the first configuration cannot be used: {error}"));

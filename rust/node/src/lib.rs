@@ -43,7 +43,7 @@ mod view;
 
 pub use any::NodeDriver;
 pub use apply::{ApplyDriver, ApplyError};
-pub use bootstrap::names as expected_names;
+pub use bootstrap::agreement as expected_names;
 pub use config::{Config, ConfigError};
 pub use driver::{Driver, Start};
 pub use effect::{Effect, ProposalEnd};

@@ -78,6 +78,11 @@ impl Cluster {
         cluster
     }
 
+    pub fn open_session(&mut self) {
+        let open = Body::OpenSession(codec::command::OpenSession { node_id: "m1".into() });
+        self.apply(vec![Command { session: SESSION, body: Some(open), ..Command::default() }]);
+    }
+
     pub fn command(&mut self, body: Body) -> Command {
         if body.leader_only() {
             return Command { term: 1, body: Some(body), ..Command::default() };
@@ -180,6 +185,17 @@ fn expect_index(expected: &mut BTreeMap<Vec<u8>, ()>, id: TaskId, row: &TaskRow,
     if status.ended() {
         expected.insert(index::by_end(row.completed_wall_us, id), ());
     }
+}
+
+/// The state of a new cluster of m1 and m2 that was restored from `old`.
+pub fn seeded(old: &Cluster) -> Cluster {
+    let member = |n: u64| BootstrapMember { node_id: format!("m{n}"), raft_id: 70 + n, address: format!("host:{n}") };
+    let members = (1..=2).map(member).collect();
+    let bootstrap = Bootstrap { cluster_id: 7, members, wall_us: old.wall_us + 5, seed: None };
+    let mut rows = Rows(old.rows.0.clone());
+    rows.write(&Machine::seed_rows(&old.rows, &bootstrap).expect("the rows load"));
+    let machine = Machine::load(&rows).expect("the new rows load");
+    Cluster { machine, rows, cluster_us: old.cluster_us, wall_us: old.wall_us + 5, sequence: 0, log: Vec::new() }
 }
 
 pub fn id(number: u64) -> TaskId {
