@@ -10,6 +10,7 @@ use runtime::query::{self, AgentQuery, Page, QueryError, TaskQuery};
 use runtime::{Config, Handle, OpenError, Service};
 use store::{StateStore, StoreError};
 
+use crate::backup::Backup;
 use crate::convert::{busy, bytes, bytes_or_none, failed, invalid, notice, query_error, released, task_id};
 use crate::policy::{PolicyBatch, assignments};
 use crate::wire;
@@ -166,6 +167,11 @@ impl Node {
     #[getter]
     fn is_fenced(&self) -> PyResult<bool> {
         Ok(self.handle()?.is_fenced())
+    }
+
+    fn backup(&self, py: Python<'_>) -> PyResult<Backup> {
+        let handle = self.handle()?;
+        released(py, || handle.backup()).map(Backup::from).map_err(failed)
     }
 
     // ---- interest ------------------------------------------------------------------------------

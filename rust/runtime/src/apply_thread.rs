@@ -14,6 +14,7 @@ use node::{AppliedBatch, ApplyDriver, ApplyError, ApplyInput, CheckApplied, Even
 use store::StateStore;
 use store::rocks::{DataDirectory, RocksState};
 
+use crate::backup::make_seeded_state;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::interest::Interest;
@@ -29,10 +30,11 @@ const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) enum ApplyRequest {
     Input(ApplyInput),
-    /// Writes the first rows, flushed, and loads them; then `done`.
+    /// Writes the first rows, flushed, and loads them; then `done`. With a seed, the rows stand in a
+    /// directory of their own, which is named: the log must name it, then `Install` follows.
     Bootstrap {
         bootstrap: Box<Bootstrap>,
-        done: Sender<()>,
+        done: Sender<Option<String>>,
     },
     /// Waits until the log names the directory, then uses it.
     Install {
@@ -268,14 +270,21 @@ impl ApplyThread {
         keep_quarantined(self.directory.path(), revision, reason, command);
     }
 
-    fn bootstrap(&mut self, bootstrap: &Bootstrap, done: Sender<()>) -> Result<(), String> {
+    fn bootstrap(&mut self, bootstrap: &Bootstrap, done: Sender<Option<String>>) -> Result<(), String> {
         failpoint::point!("runtime::apply_thread::bootstrap_before");
+        if bootstrap.seed.is_some() {
+            let state_dir = make_seeded_state(&self.directory, bootstrap)?;
+            self.state.expect(state_dir.clone());
+            // The raft thread waits for this, unless it has ended.
+            let _ = done.send(Some(state_dir));
+            return Ok(());
+        }
         let state = self.state.get();
         write_first_rows(state.as_ref(), bootstrap).map_err(|e| e.to_string())?;
         failpoint::point!("runtime::apply_thread::bootstrap_after");
         self.driver = Some(self.load(&state)?);
         // The raft thread waits for this, unless it has ended.
-        let _ = done.send(());
+        let _ = done.send(None);
         Ok(())
     }
 
@@ -297,6 +306,7 @@ impl ApplyThread {
         self.driver = Some(driver);
         self.directory.forget_offer(state_dir);
         self.damaged = false;
+        self.directory.remove_seed().map_err(|e| e.to_string())?;
         self.retired.push(self.state.replace(state, state_dir.to_owned()));
         failpoint::point!("runtime::apply_thread::install_switched");
         self.remove_retired()?;

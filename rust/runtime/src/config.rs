@@ -47,6 +47,9 @@ pub struct Config {
     pub cluster: Vec<ClusterNode>,
     /// For measuring: a file that gets a line for each batch committed or applied; empty: none.
     pub apply_trace: PathBuf,
+    /// The restored state that it begins with; found in the data directory.
+    #[serde(skip)]
+    pub seed: Option<codec::log::Seed>,
 
     pub tick_ms: u64,
     pub election_ticks_min: usize,
@@ -123,6 +126,7 @@ impl Default for Config {
             http_address: String::new(),
             cluster: Vec::new(),
             apply_trace: PathBuf::new(),
+            seed: None,
             tick_ms: node.tick_us / 1_000,
             election_ticks_min: node.consensus.election_ticks_min,
             election_ticks_max: node.consensus.election_ticks_max,
@@ -235,6 +239,7 @@ impl Config {
         };
         config.observer = self.role == NodeRole::Observer;
         config.address = address;
+        config.seed = self.seed.clone();
         config.http_address = self.http_address.clone();
         config.consensus.election_ticks_min = self.election_ticks_min;
         config.consensus.election_ticks_max = self.election_ticks_max;

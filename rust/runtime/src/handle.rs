@@ -1,7 +1,8 @@
 //! What other threads call: cheap to clone, never waits for consensus.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codec::command::{Assignment, Body};
@@ -9,10 +10,11 @@ use codec::peer::Beat;
 use crossbeam_channel::{Sender, TrySendError};
 use node::{Event, NodeView, Token};
 use store::LogReader;
-use store::rocks::RocksState;
+use store::rocks::{RocksOptions, RocksState};
 use thiserror::Error;
 use transport::NetHandle;
 
+use crate::backup::{Backup, BackupError};
 use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::feed::Feed;
@@ -45,6 +47,10 @@ pub(crate) struct Inside {
     pub metrics: Arc<Metrics>,
     pub checkpoints: Arc<Checkpoints>,
     pub transfers: Arc<Transfers>,
+    pub backups_path: PathBuf,
+    pub rocks: RocksOptions,
+    /// Backups that are under way.
+    pub backups: Arc<AtomicUsize>,
     pub net: NetHandle,
     pub next_token: AtomicU64,
     pub proposals_max: usize,
@@ -93,6 +99,15 @@ impl Handle {
     /// This node's view of the cluster, at most 50 ms old.
     pub fn view(&self) -> NodeView {
         self.inside.shared.view.lock().clone()
+    }
+
+    /// Copies the state as it is now into a backup, to be read as one stream. Waits for the disk.
+    ///
+    /// # Errors
+    /// Too many backups are under way; the disk fails; the rows do not add up.
+    pub fn backup(&self) -> Result<Backup, BackupError> {
+        let inside = &self.inside;
+        Backup::make(&inside.state.get(), &inside.backups_path, &inside.rocks, &inside.node_id, &inside.backups)
     }
 
     /// Snapshots on their way from and to this node.

@@ -16,6 +16,7 @@
 //! * a failed write or sync stops the node: nothing is tried again on that disk;
 //! * a thread without work blocks.
 
+pub mod backup;
 pub mod feed;
 pub mod interest;
 pub mod query;

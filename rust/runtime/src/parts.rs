@@ -13,6 +13,7 @@ use store::{LogReader, LogStore, StateStore, meta_of};
 use transport::{Net, NetConfig, NetHandle, PeerAddress};
 
 use crate::apply_thread::{ApplyRequest, ApplyThread, write_first_rows};
+use crate::backup::{finish_seeding, seed_of};
 use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::config::{Config, NodeRole};
@@ -71,13 +72,17 @@ struct Ready {
 }
 
 impl Parts {
-    pub(crate) fn open(config: Config) -> Result<Self, OpenError> {
+    pub(crate) fn open(mut config: Config) -> Result<Self, OpenError> {
         config.validate()?;
         let incarnation = getrandom::u64().map_err(other)?.max(1);
         if config.role == NodeRole::Observer {
             return Self::open_observer(config, incarnation);
         }
         let (ready, state, state_dir, directory) = Self::open_sound(&config, incarnation)?;
+        if ready.identity.cluster_id == 0 {
+            let names: Vec<String> = config.cluster.iter().map(|n| n.node_id.clone()).collect();
+            config.seed = seed_of(&directory, &config.node_id, &names).map_err(other)?;
+        }
         Self::build(config, incarnation, ready, state, state_dir, directory)
     }
 
@@ -109,8 +114,13 @@ impl Parts {
         for what in &opened.report.repaired {
             eprintln!("taskquorum: damage was found: {what}");
         }
-        let Opened { log, state, state_dir, directory, report } = opened;
+        let Opened { mut log, mut state, mut state_dir, directory, report } = opened;
         directory.remove_snapshots(&[])?;
+        directory.remove_backups()?;
+        if let Some(seeded) = finish_seeding(&directory, &mut log).map_err(other)? {
+            (state, state_dir) = (seeded, log.base().state_dir.clone());
+            directory.remove_unnamed(std::slice::from_ref(&state_dir))?;
+        }
         let mut ready = Ready::of(Box::new(log), &config.node_id)?;
         ready.without_state = report.without_state;
         ready.read_entries()?;
@@ -399,6 +409,9 @@ impl Common {
             metrics: self.metrics.clone(),
             checkpoints: self.checkpoints.clone(),
             transfers: self.transfers.clone(),
+            backups_path: self.directory.backups_path(),
+            rocks: config.rocks(),
+            backups: Arc::default(),
             net: self.net.clone(),
             next_token: AtomicU64::new(1),
             proposals_max: config.proposals_max,

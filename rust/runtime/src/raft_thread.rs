@@ -14,6 +14,7 @@ use store::rocks::DataDirectory;
 use transport::{NetHandle, PeerAddress, SendError};
 
 use crate::apply_thread::ApplyRequest;
+use crate::backup::seed_base;
 use crate::clock::Clock;
 use crate::disk_thread::{DiskRequest, Fetch};
 use crate::feed::Feed;
@@ -375,8 +376,13 @@ impl RaftThread {
         failpoint::point!("runtime::raft_thread::bootstrap_saved");
         let (done, written) = bounded(1);
         let _ = self.apply.send(ApplyRequest::Bootstrap { bootstrap: Box::new(bootstrap), done });
-        if written.recv().is_err() {
-            return self.reason_to_halt();
+        let Ok(seeded) = written.recv() else { return self.reason_to_halt() };
+        if let Some(state_dir) = seeded {
+            // Entries follow behind it in both queues.
+            let (base, hard_state) = seed_base(state_dir.clone());
+            let (index, (done, logged)) = (base.index, bounded(1));
+            let _ = self.log.send(LogRequest::Install { number: 0, base, hard_state, done });
+            let _ = self.apply.send(ApplyRequest::Install { state_dir, index, logged });
         }
         failpoint::point!("runtime::raft_thread::bootstrap_after");
         self.net.set_cluster(cluster_id);

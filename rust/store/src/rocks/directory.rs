@@ -302,6 +302,25 @@ impl DataDirectory {
         files::remove_directory(&self.path.join(name))
     }
 
+    /// Where copies of the state for backups go.
+    pub fn backups_path(&self) -> PathBuf {
+        self.path.join(keys::BACKUPS_DIR)
+    }
+
+    /// Deletes what backups of an earlier process have left.
+    pub fn remove_backups(&self) -> Result<(), StoreError> {
+        remove_if_there(&self.backups_path())
+    }
+
+    /// Where a restored state waits for its cluster.
+    pub fn seed_path(&self) -> PathBuf {
+        self.path.join(keys::SEED_DIR)
+    }
+
+    pub fn remove_seed(&self) -> Result<(), StoreError> {
+        remove_if_there(&self.seed_path())
+    }
+
     /// Deletes one checkpoint.
     pub fn remove_snapshot(&self, index: u64) -> Result<(), StoreError> {
         files::remove_directory(&self.snapshot_path(index))
@@ -317,6 +336,10 @@ impl DataDirectory {
         }
         Ok(())
     }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    if path.exists() { files::remove_directory(path) } else { Ok(()) }
 }
 
 /// Takes the directory for this process; the lock goes with the process, whatever happens to it.

@@ -8,6 +8,10 @@ pub const STATE_PREFIX: &str = "state-";
 pub const SNAPSHOTS_DIR: &str = "snapshots";
 /// A snapshot that is being received.
 pub const INCOMING_DIR: &str = "incoming";
+/// Copies of the state that are being streamed to somebody as a backup; they end with the process.
+pub const BACKUPS_DIR: &str = "backups";
+/// A restored backup that waits to become the first state of a new cluster.
+pub const SEED_DIR: &str = "seed";
 /// Held by the process that uses the directory; its text is that process's id.
 pub const LOCK_FILE: &str = "LOCK";
 pub const WITNESS_FILE: &str = "witness";

@@ -9,6 +9,8 @@
 //!    state-<n>/     state database; the log's base names the current one
 //!    snapshots/     checkpoints on their way to other nodes
 //!    incoming/      a snapshot that is being received
+//!    backups/       checkpoints on their way into a backup
+//!    seed/          a restored backup, until the cluster it begins is made
 //!    observer       an observer's record, in place of witness and log
 //!    damaged-<t>/   files that were found damaged, and why: see [`aside`]
 //! ```
@@ -27,6 +29,7 @@ mod state;
 mod witness;
 
 pub use directory::{DataDirectory, OpenReport, Opened};
+pub use keys::SEED_DIR;
 pub use log::RocksLog;
 pub use observer::{ObserverRecord, OpenedObserver};
 pub use options::RocksOptions;

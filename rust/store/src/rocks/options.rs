@@ -104,6 +104,8 @@ impl RocksOptions {
     fn family(&self, cache: &Cache, write_buffer_bytes: usize) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
+        // The newest that `inspect`'s library reads; RocksDB's own default is beyond it.
+        table.set_format_version(6);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         // Whole keys only, no prefix extractor: a filter then never hides rows from a scan.
