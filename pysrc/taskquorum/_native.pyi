@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-__all__ = ["Busy", "NativeError", "Node", "PolicyBatch", "__version__"]
+__all__ = ["Backup", "Busy", "NativeError", "Node", "PolicyBatch", "__version__", "restore_backup", "verify_backup"]
 
 __version__: Final[str]
 
@@ -11,6 +11,23 @@ class NativeError(Exception):
 
 class Busy(Exception):
     """A bounded queue is full: nothing was taken; retry after a pause."""
+
+@final
+class Backup:
+    """A backup of a node, read once from its beginning to its end; the copy on the disk goes with it. For worker threads."""
+
+    def manifest(self) -> bytes:
+        """JSON, see `runtime::backup::Manifest`. Raises NativeError when it is closed."""
+    def read(self) -> bytes:
+        """The next bytes, about 1 MiB; none at the end. Raises NativeError when the copy cannot be read."""
+    def close(self) -> None:
+        """Calling it again does nothing."""
+
+def verify_backup(path: str) -> bytes:
+    """The manifest (JSON) of a backup that was read from its beginning to its end. Raises NativeError."""
+
+def restore_backup(path: str, data_dir: str, node_id: str, cluster: list[str]) -> bytes:
+    """Restores a backup into a new data directory and returns its manifest. Raises NativeError, with nothing left behind."""
 
 @final
 class Node:
@@ -71,6 +88,8 @@ class Node:
     @property
     def is_fenced(self) -> bool:
         """The node has fenced itself: nothing of its state may be served."""
+    def backup(self) -> Backup:
+        """A copy of the state as it is now, added up: takes as long as reading all of it. Raises NativeError."""
     # ---- interest: what `drain` should tell ------------------------------------------------
     def watch_task(self, task_id: bytes, watch: bool) -> None:
         """Counted: as many `False` as `True` end it."""

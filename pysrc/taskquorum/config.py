@@ -22,9 +22,10 @@ from taskquorum.errors import ConfigError
 DEFAULT_HTTP: Final = "127.0.0.1:8080"
 DEFAULT_RAFT_PORT: Final = 5000
 NODES_MAX: Final = 101
+SNAPSHOT_RATE_MIB: Final = 32
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _STATEFUL = re.compile(r"(.*)-(\d+)")
-_NAMES: Final = ("node_id", "data_dir", "role", "http", "raft", "cluster", "insecure", "json", "node")
+_NAMES: Final = ("node_id", "data_dir", "role", "http", "raft", "cluster", "insecure", "json", "node", "snapshot_rate_mib")
 _ROLES: Final = ("voter", "observer")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
@@ -68,6 +69,8 @@ class Config:
     insecure: bool = False
     """Listen beyond loopback although there is no access control."""
     ready_as_json: bool = False
+    snapshot_rate_mib: int = SNAPSHOT_RATE_MIB
+    """MiB a second at which snapshots leave this node."""
     node: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of `runtime::Config`, as they are (a TOML table `[node]`)."""
 
@@ -75,6 +78,7 @@ class Config:
         """The JSON that `_native.Node` takes; `http` is the address clients can reach."""
         return json.dumps(
             {
+                "snapshot_rate_mib": self.snapshot_rate_mib,
                 **self.node,
                 "node_id": self.node_id,
                 "data_dir": str(self.data_dir),
@@ -121,7 +125,7 @@ def load_config(flags: Mapping[str, str], environ: Mapping[str, str], file: Path
             settings[name] = value
     settings.update(flags)
     _specification(settings, environ)
-    cluster = _cluster(settings.get("cluster", ""))
+    cluster = parse_cluster(settings.get("cluster", ""))
     node_id = str(settings.get("node_id") or "node-1")
     raft_port = _port(environ.get("RAFT_PORT", str(DEFAULT_RAFT_PORT)), "RAFT_PORT")
     config = Config(
@@ -134,6 +138,7 @@ def load_config(flags: Mapping[str, str], environ: Mapping[str, str], file: Path
         role=str(settings.get("role") or "voter"),
         insecure=_truth(settings.get("insecure", False), "--insecure"),
         ready_as_json=_truth(settings.get("json", False), "--json"),
+        snapshot_rate_mib=_number(settings.get("snapshot_rate_mib", SNAPSHOT_RATE_MIB), "--snapshot-rate-mib", 1, 100_000),
         node=settings.get("node", {}),
     )
     config.validate()
@@ -194,7 +199,7 @@ def _with_port(host: str, port: int) -> str:
     return host if ":" in host else f"{host}:{port}"
 
 
-def _cluster(value: Any) -> dict[str, str]:
+def parse_cluster(value: Any) -> dict[str, str]:
     """`a=host:port,b=host:port`, or a TOML table."""
     if isinstance(value, dict):
         pairs = [(str(name), str(address)) for name, address in value.items()]
@@ -216,6 +221,13 @@ def _cluster(value: Any) -> dict[str, str]:
             raise ConfigError(f"--cluster: {name} needs a port")
         cluster[name] = address
     return cluster
+
+
+def _number(value: Any, option: str, low: int, high: int) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+        raise ConfigError(f"{option}: {text!r} is no number from {low} to {high}")
+    return int(text)
 
 
 def _port(text: str, option: str) -> int:

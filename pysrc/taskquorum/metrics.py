@@ -25,7 +25,7 @@ BOUNDS_US: Final = (
 )  # fmt: skip
 GAUGES: Final = frozenset(
     {"commit_index", "applied_index", "lag_entries", "revision", "live_tasks", "live_agents", "peers_up", "state_hash_differs",
-     "fenced", "writes_stopped", "kept_aside"}
+     "fenced", "writes_stopped", "checkpoints_held", "kept_aside"}
 )  # fmt: skip
 """Of the node's plain numbers those that can fall; so can all with the beginnings and endings of `_is_gauge`."""
 STAGES: Final = {

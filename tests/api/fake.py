@@ -67,6 +67,7 @@ class FakeNative:
         self.transfers: list[str | None] = []
         self.awaited: list[tuple[str, int]] = []
         self.member_end = (True, "voter")
+        self.backups: list[FakeBackup] = []
         self._token = 0
 
     # ---- completions
@@ -125,6 +126,12 @@ class FakeNative:
         token = self._next()
         self.tell((6, token, True, ""))
         return token
+
+    def backup(self) -> FakeBackup:
+        if self.full:
+            raise Busy("2 backups are under way")
+        self.backups.append(FakeBackup())
+        return self.backups[-1]
 
     # ---- interest
     def _watch(self, name: Any, watch: bool) -> None:
@@ -198,6 +205,23 @@ class FakeNative:
     def counters(self) -> bytes:
         histogram = {"count": 2, "sum": 30, "max": 20, "buckets": [[10, 1], [20, 2], [None, 2]]}
         return json.dumps({"commit_us": histogram, "entries_applied": 4, "inbox_depth": 1}).encode()
+
+
+class FakeBackup:
+    """Three pieces and an end."""
+
+    def __init__(self) -> None:
+        self.pieces = [b"head", b"x" * 300_000, b"tail"]
+        self.closed = False
+
+    def manifest(self) -> bytes:
+        return b'{"revision": 12, "bytes": 300000}'
+
+    def read(self) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Answer:

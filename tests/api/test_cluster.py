@@ -327,3 +327,35 @@ async def test_a_drained_node_that_is_elected_steps_aside(api: Api) -> None:
         while not api.native.transfers:
             await asyncio.sleep(0)
     assert api.native.transfers == ["node-2"]
+
+
+# ---- backup --------------------------------------------------------------------------------------
+
+
+async def test_a_backup_is_streamed_after_a_linearizable_read(api: Api) -> None:
+    reader, writer = await api.open("GET", "/cluster/backup")
+    async with asyncio.timeout(10):
+        status, headers = await read_head(reader)
+        body = b""
+        while (size := int(await reader.readline(), 16)) > 0:
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+    writer.close()
+    assert (status, headers["content-type"]) == (200, "application/octet-stream")
+    assert (headers["taskquorum-revision"], headers["taskquorum-backup-bytes"]) == ("12", "300000")
+    assert body == b"head" + b"x" * 300_000 + b"tail"
+    assert api.native.reads == 1
+    assert [backup.closed for backup in api.native.backups] == [True]
+
+
+async def test_a_backup_that_cannot_be_made_is_a_503(api: Api) -> None:
+    make = api.native.backup
+
+    def refuse() -> Any:
+        raise RuntimeError("2 backups of this node are under way")
+
+    api.native.backup = refuse  # type: ignore[method-assign]
+    answer = await api.call("GET", "/cluster/backup")
+    assert (answer.status, answer.json["code"]) == (503, "no_backup")
+    assert "under way" in answer.json["detail"]
+    api.native.backup = make  # type: ignore[method-assign]

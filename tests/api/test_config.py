@@ -24,6 +24,7 @@ def test_the_defaults_are_a_cluster_of_one_on_loopback() -> None:
         "raft_advertise": "",
         "http_address": "127.0.0.1:8080",
         "cluster": [],
+        "snapshot_rate_mib": 32,
     }
 
 
@@ -34,6 +35,19 @@ def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Pa
     config = load_config({"node_id": "g"}, environ, file)
     assert (config.node_id, config.http.port, config.raft.port) == ("g", 3, 2)
     assert json.loads(config.to_native("x"))["tick_ms"] == 20
+
+
+def test_the_rate_of_snapshots_is_set_like_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("snapshot_rate_mib = 8\n")
+    rates = [
+        load_config(flags, environ, file).snapshot_rate_mib
+        for flags, environ in (({}, {}), ({}, {"TASKQUORUM_SNAPSHOT_RATE_MIB": "16"}), ({"snapshot_rate_mib": "64"}, {}))
+    ]
+    assert rates == [8, 16, 64]
+    for bad in ("0", "x", "-1", "100001"):
+        with pytest.raises(ConfigError, match="--snapshot-rate-mib"):
+            load_config({"snapshot_rate_mib": bad}, {})
 
 
 def test_the_names_of_the_specification() -> None:

@@ -321,6 +321,20 @@ class Verification(Struct):
     nodes: list[VerifiedNode]
 
 
+class SnapshotTransfer(Struct, omit_defaults=True):
+    """A snapshot on its way: `to` and `bytes_sent` where it leaves, `from` and `bytes_received` where it arrives."""
+
+    index: int
+    bytes_total: int
+    rate: int
+    """Bytes a second since this attempt began."""
+    phase: Literal["checking", "sending", "receiving", "installing"]
+    to: str | None = None
+    from_: str | None = msgspec.field(default=None, name="from")
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+
+
 class ClusterStatus(Struct):
     cluster_id: str | None
     leader: str | None
@@ -337,12 +351,16 @@ class ClusterStatus(Struct):
     kept_aside: list[str]
     verification: Verification | None
     version: str
+    snapshot: SnapshotTransfer | None
+    snapshot_in: SnapshotTransfer | None
     observed_by: str
     observed_at: datetime
 
 
 class NodeList(Struct):
     nodes: list[Node]
+    snapshot: SnapshotTransfer | None
+    snapshot_in: SnapshotTransfer | None
     observed_by: str
     observed_at: datetime
 

@@ -21,7 +21,7 @@ from taskquorum.model import BODY_BYTES_MAX
 from taskquorum.node import Node
 
 if TYPE_CHECKING:
-    from taskquorum.api.streams import EventStream
+    from taskquorum.api.streams import Ending
 
 LOG = logging.getLogger("taskquorum.api")
 _NOTHING: Final[dict[str, Any]] = {}
@@ -52,7 +52,7 @@ class App:
         self.metrics = metrics
         self.router = Router(ROUTES)
         self.polls = Polls(self)
-        self.streams: set[EventStream] = set()
+        self.streams: set[Ending] = set()
         self.lag = Lag(loop)
         self.stopping = False
         self.disk_full: Callable[[], bool] = lambda: False

@@ -37,7 +37,7 @@ def status(call: Call) -> None:
 def nodes(call: Call) -> None:
     """The nodes, as this one sees them."""
     seen = view(call.app)
-    call.object({name: seen.get(name) for name in ("nodes", "observed_by", "observed_at")})
+    call.object({name: seen.get(name) for name in ("nodes", "snapshot", "snapshot_in", "observed_by", "observed_at")})
 
 
 def stats(call: Call) -> None:

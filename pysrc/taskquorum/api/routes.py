@@ -7,6 +7,7 @@ from typing import Any, Final
 from taskquorum.api import (
     answers,
     handlers_agents,
+    handlers_backup,
     handlers_cluster,
     handlers_docs,
     handlers_keys,
@@ -180,6 +181,10 @@ _CLUSTER: Final = (
     _call(
         "POST", "/cluster/verify", handlers_cluster.verify, "Have every node check its state against all rows", "cluster",
         {200: answers.Verification}, body=schema.VerifyBody,
+    ),
+    _call(
+        "GET", "/cluster/backup", handlers_backup.backup, "The state at one revision as one file (docs/backup.md)", "cluster",
+        {200: "application/octet-stream"},
     ),
     _call(
         "GET", "/cluster/raft-log", handlers_cluster.raft_log, "Rows of the Raft log", "cluster", {200: answers.LogRows},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from taskquorum._http import Stream
 from taskquorum.api.call import Call
@@ -14,6 +14,12 @@ KEEP_ALIVE_S: Final = 15.0
 
 Read = Callable[[], tuple[list[bytes], bool]]
 """The next pieces, and whether there is more to read at once."""
+
+
+class Ending(Protocol):
+    """What the app ends when it stops."""
+
+    def end(self) -> None: ...
 
 
 class EventStream:

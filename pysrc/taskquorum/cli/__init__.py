@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from taskquorum.cli import cluster, inspect, kv, run, tasks
+from taskquorum.cli import backup, cluster, inspect, kv, run, tasks
 from taskquorum.cli.output import print_failure
 from taskquorum.errors import TaskquorumError
 from taskquorum.process import die_with_parent
@@ -25,6 +25,7 @@ app = typer.Typer(
 run.register(app)
 tasks.register(app)
 inspect.register(app)
+backup.register(app)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(kv.app, name="kv")
 

@@ -20,6 +20,7 @@ def serve(
     http: Annotated[str | None, typer.Option(help="HOST:PORT of the HTTP API.")] = None,
     raft: Annotated[str | None, typer.Option(help="HOST:PORT for the other nodes.")] = None,
     cluster: Annotated[str | None, typer.Option(help="NODE=HOST:PORT[,…]: all nodes, for the first start.")] = None,
+    snapshot_rate_mib: Annotated[int | None, typer.Option(help="MiB a second at which snapshots leave; default 32.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with the same names.")] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow other than loopback without access control.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")] = False,
@@ -36,6 +37,7 @@ def serve(
         "raft": raft,
         "cluster": cluster,
         "insecure": insecure,
+        "snapshot_rate_mib": snapshot_rate_mib,
         "json": json or None,
     }
     flags = {name: str(value) for name, value in given.items() if value is not None}
