@@ -199,6 +199,11 @@ trust: build-failpoints lossyfs linear-check
 trust-cut: build-failpoints lossyfs linear-check
 	$(BIN)/python -m trust run --cut
 
+##: docker-image	the image taskquorum:dev of one node (docker/build.sh; needs a Docker daemon, and root for the base)
+.PHONY: docker-image
+docker-image: wheel .venv/.installed
+	docker/build.sh
+
 ##: linear-check	the checker of recorded histories (docs/history-format.md), in a target directory of its own
 .PHONY: linear-check
 linear-check:

@@ -51,7 +51,8 @@ def need() -> None:
             raise Skip(f"{tool} is missing: apt-get install {package}")
 
 
-def _free_block() -> int:
+def free_block() -> int:
+    """Second byte of a network 10.x.0.0/16 that nobody here has an address in or a route to."""
     used = {address["local"] for link in json.loads(_run("ip", "-j", "addr")) for address in link["addr_info"] if address}
     used |= set(re.findall(r"[0-9.]+", _run("ip", "route")))
     start = os.getpid() % len(BLOCKS)
@@ -89,7 +90,7 @@ class Namespaces:
 
     def __enter__(self) -> "Namespaces":
         try:
-            self._block = _free_block()
+            self._block = free_block()
             self._add(self.switch)
             _run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
             _run("ip", "-n", self.switch, "link", "set", "br0", "up")
