@@ -22,6 +22,8 @@ from mutants.prepare import HERE, ROOT, prepare
 from trust import results
 
 KILLS = HERE / "kills.toml"
+PAGE = ROOT / "docs" / "trust-mutants.md"
+BEGIN, END = "<!-- results: written by `python -m mutants --record` -->", "<!-- end of results -->"
 SUITE = "mutants"
 
 
@@ -65,6 +67,24 @@ def record(kills: dict[str, dict[str, Any]]) -> None:
         lines += [f"{key} = {json.dumps(kill[key])}" for key in ("profile", "voters", "seed", "runs", "invariant")]
         lines.append("")
     KILLS.write_text("\n".join(lines))
+
+
+def document(listed: list[dict[str, Any]], kills: dict[str, dict[str, Any]]) -> None:
+    """Renews the table of docs/trust-mutants.md."""
+    rows = ["| mutant | what it breaks | where | killed by | seed | seeds |", "|---|---|---|---|---|---|"]
+    for mutant in listed:
+        kill = kills.get(mutant["name"])
+        end = (
+            "survives | | "
+            if kill is None
+            else (f"{kill['invariant']} | {kill['seed']} ({kill['profile']}, {kill['voters']} voters) | {kill['runs']}")
+        )
+        rows.append(f"| `{mutant['name']}` | {mutant['breaks']} | {mutant['lives_in']} | {end} |")
+    before, rest = PAGE.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    found = f"{len(kills)} of {len(listed)} are killed; recorded at commit `{results.commit()}`, {datetime.now(UTC):%Y-%m-%d}."
+    table = "\n".join(rows)
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n\n{found}\n{END}{after}")
 
 
 def save(line: dict[str, Any], seconds: float) -> None:
@@ -160,7 +180,9 @@ def main() -> int:
     good = control(program, ran)
     if options.record:
         order = [mutant["name"] for mutant in listed]
-        record({name: kills[name] for name in order if name in kills})
+        kept = {name: kills[name] for name in order if name in kills}
+        record(kept)
+        document(listed, kept)
     hunted = len(options.only) or len(listed)
     print(f"{hunted - len(survivors)} of {hunted} mutants killed" + (f"; survivors: {', '.join(survivors)}" if survivors else ""))
     return 1 if survivors or not good else 0

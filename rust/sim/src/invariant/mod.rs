@@ -12,6 +12,7 @@ pub mod arrows;
 pub mod attempts;
 pub mod capacity;
 pub mod commit_monotone;
+pub mod configuration;
 pub mod convergence;
 pub mod dedup;
 pub mod durable_acks;
@@ -81,6 +82,7 @@ pub struct Invariants {
     pub term: term_monotone::TermMonotone,
     pub durable: durable_commit::DurableCommit,
     pub change: one_change::OneChange,
+    pub configuration: configuration::Configuration,
     pub replay: replay::Replay,
     pub reads: reads::Reads,
     pub tasks: tasks::Tasks,
@@ -97,10 +99,12 @@ pub struct Invariants {
 impl Invariants {
     pub fn bootstrapped(&mut self, bootstrap: &Bootstrap) {
         self.replay.begin(&Machine::bootstrap_rows(bootstrap));
+        self.configuration.begin(self.replay.machine().configuration());
     }
 
     pub fn formed(&mut self, rows: &[Change]) {
         self.replay.begin(rows);
+        self.configuration.begin(self.replay.machine().configuration());
     }
 
     pub fn started(&mut self, hosts: &[Host], at: usize) -> Check {
@@ -129,6 +133,7 @@ impl Invariants {
                 self.change.append(at, entries);
                 self.matching.append(hosts, at, entries)
             }
+            Effect::InstallSnapshot { base, .. } => self.configuration.installs(hosts, at, base.index),
             Effect::Send { body, .. } => durable_acks::sent(hosts, at, body),
             _ => Ok(()),
         }
@@ -147,6 +152,7 @@ impl Invariants {
             }
             self.durable.turn(hosts, at, consensus)?;
             self.change.turn(at, consensus)?;
+            configuration::Configuration::leads(at, consensus)?;
         }
         Ok(())
     }
@@ -165,6 +171,7 @@ impl Invariants {
         agents: &[Agent],
         now: Time,
     ) -> Check {
+        self.configuration.changed(at, configurations)?;
         for entry in entries {
             durable_apply::entry(hosts, at, entry)?;
             if entry.index <= self.replay.last() {
