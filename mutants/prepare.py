@@ -2,7 +2,8 @@
 
 What always holds: the copy comes from the very archive whose checksum the lock file names, every patch fits without
 fuzz or not at all, and the copy is made anew only when the archive or a patch has changed, so that cargo rebuilds
-nothing else. Nothing outside `mutants/` depends on it: the product is built with the crate as it is published.
+nothing else. The lock file of the workspace is made from the product's, so that both have the same versions. Nothing
+outside `mutants/` depends on any of it: the product is built with the crate as it is published.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def prepare() -> Path:
     if found != checksum:
         raise SystemExit(f"mutants: {crate} has the checksum {found}, the lock file says {checksum}")
     patches = sorted((HERE / "patches").glob("*.patch"))
-    stamp = hashlib.sha256(checksum.encode())
+    stamp = hashlib.sha256((ROOT / "Cargo.lock").read_bytes())
     for patch in patches:
         stamp.update(patch.read_bytes())
     stamp_file = COPY / ".stamp"
@@ -65,6 +66,8 @@ def prepare() -> Path:
         apply = ["patch", "--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--silent", "--input", str(patch)]
         if subprocess.run(apply, cwd=COPY, check=False).returncode != 0:
             raise SystemExit(f"mutants: {patch.name} does not fit raft {version}")
+    # Cargo strikes out what this workspace does not need.
+    shutil.copyfile(ROOT / "Cargo.lock", HERE / "Cargo.lock")
     stamp_file.write_text(stamp.hexdigest())
     return COPY
 

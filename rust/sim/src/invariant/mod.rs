@@ -151,7 +151,7 @@ impl Invariants {
                 leader_completeness::elected(hosts, at, consensus, &self.replay)?;
             }
             self.durable.turn(hosts, at, consensus)?;
-            self.change.turn(at, consensus)?;
+            self.change.turn(at, consensus, self.replay.last())?;
             configuration::Configuration::leads(at, consensus)?;
         }
         Ok(())
