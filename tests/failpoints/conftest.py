@@ -1,5 +1,7 @@
 """Clusters of the build with failpoints; everything here is skipped where that is not built (`make build-failpoints`)."""
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +9,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# Suites may run beside the tests.
+os.environ.setdefault("TASKQUORUM_TRUST_PORTS", "25500")
 
 from bench.cluster import disk_directory
 from trust.failpoints import FailpointFleet, build
 from trust.fleet import BUSY
 from trust.suite import Skip
-
-PORTS = 25500
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +30,8 @@ def failpoint_build() -> Path:
 @pytest.fixture
 def fleet(failpoint_build: Path) -> Iterator[FailpointFleet]:
     """Three nodes with failpoints, not started."""
-    import shutil
-
     directory = disk_directory("taskquorum-failpoints-")
-    made = FailpointFleet(directory, settings=BUSY, ports=PORTS)
+    made = FailpointFleet(directory, settings=BUSY)
     try:
         yield made
     finally:

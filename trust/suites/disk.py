@@ -73,6 +73,7 @@ def run_one(fleet: Fleet, disks: Mapping[str, LossyDisk], seed: int) -> Counts:
             if not all(part in text for part in SAYS):
                 raise Violation(f"{node.name} stopped without saying why:\n{text[-2000:]}")
             load.wait_for(20)
+            counts["failures_max"] = disk.obey("stats")["hits"] - before
             disk.obey("rules-clear")
             if shape[0] == "sync" or choice.random() < 0.3:
                 cut(disks, [node], "clear", seed)
