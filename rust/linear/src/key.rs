@@ -3,9 +3,11 @@
 //! What always holds of one copy: each write gives the key a revision larger than any before it, and a version one larger
 //! than before it (1 if there was none). Answers carry both, so that they tell even equal values apart.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Model;
+use crate::{Model, Timed};
 
 /// What was asked of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,5 +165,25 @@ impl Model for Key {
     fn forget(operation: &Operation) -> Option<Operation> {
         let refused = operation.answer.is_some_and(|answer| !answer.ok);
         (operation.call != Call::Get && !refused).then_some(Operation { answer: None, ..*operation })
+    }
+
+    /// Values of unknown writes that no read has seen are as good as one value.
+    fn simplify(operations: &[Timed<Operation>]) -> Vec<Timed<Operation>> {
+        let shown = |timed: &Timed<Operation>| timed.operation.answer.and_then(|answer| answer.key).and_then(|key| key.value);
+        let seen: HashSet<i64> = operations.iter().filter_map(shown).collect();
+        let mut unseen = None;
+        let mut simple = operations.to_vec();
+        for timed in simple.iter_mut().filter(|timed| timed.operation.answer.is_none()) {
+            if let Call::Put { value } | Call::PutIf { value, .. } | Call::Create { value } = &mut timed.operation.call
+                && !seen.contains(value)
+            {
+                *value = *unseen.get_or_insert(*value);
+            }
+        }
+        simple
+    }
+
+    fn alike(one: &Operation, other: &Operation) -> bool {
+        one.call == other.call
     }
 }

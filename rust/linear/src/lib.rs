@@ -34,6 +34,14 @@ pub trait Model {
 
     /// The same operation with its outcome forgotten, or `None` if it then tells nothing and can be left out.
     fn forget(operation: &Self::Operation) -> Option<Self::Operation>;
+
+    /// The same history with operations of unknown outcome made equal where no answer can tell them apart.
+    fn simplify(operations: &[Timed<Self::Operation>]) -> Vec<Timed<Self::Operation>> {
+        operations.to_vec()
+    }
+
+    /// Whether two operations of unknown outcome do the same.
+    fn alike(one: &Self::Operation, other: &Self::Operation) -> bool;
 }
 
 /// An operation with the times of its call and its return, in one clock of any unit.

@@ -275,4 +275,8 @@ impl Model for Task {
         let refused = operation.answer.as_ref().is_some_and(|answer| !answer.ok);
         (!looks && !refused).then(|| Operation { answer: None, ..operation.clone() })
     }
+
+    fn alike(one: &Operation, other: &Operation) -> bool {
+        one.call == other.call
+    }
 }

@@ -207,3 +207,26 @@ proptest! {
         prop_assert_eq!(found::<Key>(&history), brute::<Key>(&Key::initial(), &history));
     }
 }
+
+/// Forty writes get no answer; reads between them show that every third happened, always the newest one. Without the
+/// exchange of alike operations the budget runs out.
+#[test]
+fn many_lost_answers_on_one_key_are_decided() {
+    let mut history = Vec::new();
+    for at in 0..40u64 {
+        let call = key::Call::Put { value: at as i64 };
+        history.push(Timed { called: 100 * at, returned: None, line: 0, operation: key::Operation { call, answer: None } });
+        if at % 3 == 2 {
+            let shown = key::Shown { value: Some(at as i64), revision: 10 * at, version: at / 3 * 2 + 2 };
+            let answer = Some(key::Answer { ok: true, key: Some(shown) });
+            let operation = key::Operation { call: key::Call::Get, answer };
+            history.push(Timed { called: 100 * at + 50, returned: Some(100 * at + 60), line: 0, operation });
+        }
+    }
+    let budget = || Budget { steps_max: 1_000_000, cache_max: 100_000 };
+    assert!(matches!(search::<Key>(&history, &mut budget()), Verdict::Linearizable(_)));
+    // One version more than there were writes.
+    let last = history.iter_mut().rev().find(|timed| timed.returned.is_some()).unwrap();
+    last.operation.answer.as_mut().unwrap().key.as_mut().unwrap().version = 41;
+    assert!(matches!(search::<Key>(&history, &mut budget()), Verdict::Impossible(_)));
+}
