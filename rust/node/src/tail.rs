@@ -434,3 +434,6 @@ fn end_of(to: u64, subscription: u64, reason: TailReason) -> TailEffect {
     let body = PeerBody::TailEnd(TailEnd { subscription, reason: reason as i32 });
     TailEffect::Send { to, lane: Lane::Append, body }
 }
+
+#[cfg(test)]
+mod tests;
