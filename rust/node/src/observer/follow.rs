@@ -64,6 +64,8 @@ pub struct Follow {
     ask_at_us: Micros,
     avoid: BTreeMap<u64, Micros>,
     placement: Option<Placement>,
+    /// The parent that the placement gives this node; 0 for none.
+    home: u64,
     root: u64,
     pulse: u64,
     pub depth: u32,
@@ -137,6 +139,7 @@ impl Follow {
         if !self.placement.as_ref().is_none_or(newer) {
             return false;
         }
+        self.home = placement.observers.iter().find(|s| s.raft_id == self.own).map_or(0, |s| s.parent);
         self.placement = Some(placement.clone());
         true
     }
@@ -246,14 +249,20 @@ impl Follow {
 
     // ---- what follows ------------------------------------------------------------------------
 
-    /// Leaves a silent parent, asks the next one, and says what was applied. `roots` are voters.
-    pub fn tick(&mut self, position: Position, roots: &[u64], now_us: Micros) {
+    /// Whether the next tick looks for a parent.
+    pub fn searches(&self, now_us: Micros) -> bool {
         let silent = |p: &Parent| now_us >= (p.heard_us + SILENCE_US).min(p.pulse_us + STALLED_US);
-        if self.parent.as_ref().is_some_and(silent) {
+        self.parent.as_ref().is_none_or(silent)
+    }
+
+    /// Leaves a silent parent, asks the next one, and says what was applied. `roots` are the voters; they
+    /// may be missing while this node does not [`Follow::searches`].
+    pub fn tick(&mut self, position: Position, roots: &[u64], now_us: Micros) {
+        if self.parent.is_some() && self.searches(now_us) {
             self.leave(now_us, Some(AVOID_US));
             self.ask_at_us = now_us;
         }
-        self.go_home(position, roots, now_us);
+        self.go_home(position, now_us);
         if self.parent.is_none()
             && now_us >= self.ask_at_us
             && let Some(next) = self.next(roots, now_us)
@@ -264,14 +273,15 @@ impl Follow {
     }
 
     /// Goes to the parent that the leader gave it, if that is another one and it was not left lately.
-    fn go_home(&mut self, position: Position, roots: &[u64], now_us: Micros) {
+    fn go_home(&mut self, position: Position, now_us: Micros) {
         let Some(parent) = self.parent.as_ref().filter(|p| p.taken) else { return };
         if self.behind && position.index + CAUGHT_UP_ENTRIES >= self.commit_index && self.commit_index > 0 {
             self.behind = false;
         }
-        let home = self.candidates(roots).first().copied();
-        let given = self.placement.as_ref().and_then(|p| p.observers.iter().find(|s| s.raft_id == self.own)).map(|s| s.parent);
-        let Some(home) = home.filter(|h| given == Some(*h) && *h != parent.raft_id) else { return };
+        if self.home == 0 || self.home == parent.raft_id {
+            return;
+        }
+        let home = self.home;
         if self.behind || self.needs_snapshot || self.avoid.get(&home).is_some_and(|until| now_us < *until) {
             return;
         }

@@ -220,7 +220,7 @@ impl ObserverDriver {
         if self.stopping {
             return;
         }
-        let roots = self.roots();
+        let roots = if self.follow.searches(now_us) { self.roots() } else { Vec::new() };
         self.follow.tick(self.position, &roots, now_us);
         if now_us >= self.next_register_us {
             self.next_register_us = now_us + REGISTER_US;

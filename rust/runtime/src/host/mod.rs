@@ -13,7 +13,7 @@ mod hosted;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use node::Event;
@@ -136,13 +136,19 @@ impl ObserverHost {
     /// The network cannot be polled.
     pub fn run(mut self, stop: &AtomicBool) -> std::io::Result<usize> {
         let mut ready: Vec<usize> = (0..self.hosted.len()).collect();
+        // What one wants next changes by its own turns alone; whoever else has news for it wakes its net.
+        let mut due_at: Vec<Option<Instant>> = vec![None; self.hosted.len()];
         while !stop.load(Ordering::Acquire) && self.hosted.iter().any(Hosted::lives) {
             for key in ready.drain(..) {
-                self.hosted[key].turn();
+                let hosted = &mut self.hosted[key];
+                hosted.turn();
+                due_at[key] = hosted.lives().then(|| Instant::now() + hosted.due_in());
             }
-            let due = self.hosted.iter().filter(|h| h.lives()).map(Hosted::due_in).min().unwrap_or(WAIT_MAX);
-            self.group.wait(due.min(WAIT_MAX), &mut ready)?;
-            ready.extend((0..self.hosted.len()).filter(|key| self.hosted[*key].lives() && self.hosted[*key].due_in().is_zero()));
+            let now = Instant::now();
+            let first = due_at.iter().flatten().min().map_or(WAIT_MAX, |at| at.saturating_duration_since(now));
+            self.group.wait(first.min(WAIT_MAX), &mut ready)?;
+            let now = Instant::now();
+            ready.extend((0..due_at.len()).filter(|key| due_at[*key].is_some_and(|at| at <= now)));
             ready.sort_unstable();
             ready.dedup();
         }
