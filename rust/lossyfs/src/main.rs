@@ -1,7 +1,9 @@
 //! `lossyfs MOUNTPOINT --control SOCKET [--backing DIRECTORY]`: serves until it is unmounted (`umount`, SIGTERM, SIGINT or
 //! the death of the process that started it). Prints `ready` once it is mounted.
 
+use std::ffi::CString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,9 +61,14 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     config.n_threads = Some(THREADS);
     let mut session = Session::new(LossyFs::new(disk.clone()), &arguments.mountpoint, &config)?;
     let mut unmounter = session.unmount_callable();
+    let (mountpoint, backing, at_the_end) = (arguments.mountpoint.clone(), arguments.backing.clone(), disk.clone());
     on_termination(move || {
-        // A mount that is gone already needs no unmounting.
-        let _ = unmounter.unmount();
+        if unmounter.unmount().is_err() {
+            // Somebody has files open there: the mount goes all the same, and they get errors.
+            detach(&mountpoint);
+            let saved = save(backing.as_deref(), &at_the_end);
+            std::process::exit(i32::from(saved.is_err()));
+        }
     })?;
     let for_control = disk.clone();
     std::thread::Builder::new().name("control".to_owned()).spawn(move || control::serve(listener, for_control))?;
@@ -69,6 +76,13 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     io::stdout().flush()?;
     session.run()?;
     save(arguments.backing.as_deref(), &disk)
+}
+
+fn detach(mountpoint: &Path) {
+    if let Ok(path) = CString::new(mountpoint.as_os_str().as_bytes()) {
+        // SAFETY: the path is a live C string. A mount that is gone already needs no unmounting.
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    }
 }
 
 /// A clean end makes everything durable.

@@ -172,3 +172,13 @@ fn a_directory_can_be_emptied_while_it_is_read() {
     fs::remove_dir_all(&directory).unwrap();
     assert!(!directory.exists());
 }
+
+/// The process ends although files are open, and leaves no mount behind.
+#[test]
+fn a_busy_mount_ends_too() {
+    let Some(mut mount) = Mount::new() else { return };
+    let file = File::create(mount.root.join("open")).unwrap();
+    mount.end();
+    assert!(file.sync_data().is_err(), "whoever has files open gets errors");
+    assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(mount.root.to_str().unwrap()));
+}
