@@ -19,7 +19,7 @@ pub struct Kill {
 
 /// One run; what it broke. A panic of the code under test counts: in the product it ends the process (DESIGN rule 5).
 pub fn run(profile: Profile, voters: usize, seed: u64) -> Option<(String, String)> {
-    let options = Options { seed, profile, voters, learners: 0, faults: None, operations: None, print: false };
+    let options = Options { seed, profile, voters, observers: 0, faults: None, operations: None, print: false };
     sim::run(&options).violation.map(|v| (v.invariant.to_owned(), v.text))
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use codec::log::{HardState, Identity, LogBase, LogEntry};
-use node::{ApplyDriver, ApplyInput, Driver, Event, Token};
+use consensus::Consensus;
+use node::{ApplyDriver, ApplyInput, Event, NodeDriver, Token};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Writing};
@@ -23,6 +24,8 @@ pub enum Part {
 
 pub struct Host {
     pub part: Part,
+    /// It tails the committed log, and has none of its own.
+    pub observer: bool,
     pub raft_id: u64,
     pub node_id: String,
     pub disk: Disk,
@@ -99,7 +102,7 @@ pub struct Shadow {
 }
 
 pub struct Process {
-    pub driver: Driver,
+    pub driver: NodeDriver,
     pub apply: Option<ApplyDriver>,
     pub incarnation: u64,
     pub inbox: Vec<Event>,
@@ -121,6 +124,18 @@ pub struct Process {
     pub policy_due: bool,
     /// Raft ids that were removed: their streams are closed, and they are told so.
     pub refused: BTreeSet<u64>,
+    /// Observers: the nodes that this one dials.
+    pub dialed: BTreeSet<String>,
+}
+
+impl Process {
+    /// Raft below; an observer has none.
+    pub fn consensus(&self) -> Option<&Consensus> {
+        match &self.driver {
+            NodeDriver::Voter(driver) => driver.consensus(),
+            NodeDriver::Observer(_) => None,
+        }
+    }
 }
 
 impl Shadow {

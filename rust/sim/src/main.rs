@@ -84,12 +84,12 @@ impl Arguments {
     fn options(&self, seed: u64) -> Options {
         let kind = seed as usize;
         let members = self.voters[kind / self.profiles.len() % self.voters.len()];
-        let (voters, learners) = if members == 101 { (5, 96) } else { (members, 0) };
+        let (voters, observers) = if members == 101 { (5, 96) } else { (members, 0) };
         Options {
             seed,
             profile: self.profiles[kind % self.profiles.len()],
             voters,
-            learners,
+            observers,
             faults: self.faults.clone(),
             operations: self.operations,
             print: self.trace,
@@ -98,7 +98,7 @@ impl Arguments {
 }
 
 fn command(options: &Options) -> String {
-    let members = options.voters + options.learners;
+    let members = options.voters + options.observers;
     let mut out = format!("sim --seed {} --profile {} --voters {members}", options.seed, options.profile.name());
     if let Some(faults) = &options.faults {
         let faults: Vec<String> = faults.iter().map(u32::to_string).collect();
@@ -143,7 +143,7 @@ fn say(options: &Options, report: &Report) {
          {} snapshots, {} restarts, {} ms, trace {:016x}",
         options.seed,
         options.profile.name(),
-        options.voters + options.learners,
+        options.voters + options.observers,
         report.events,
         report.operations,
         report.acknowledged,

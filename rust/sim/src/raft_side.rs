@@ -124,6 +124,8 @@ impl World {
                     return Err(self.violation("halt", "a snapshot is to be installed that was never received".to_owned()));
                 }
                 process.shadow.install(base.index, base.term);
+                // An observer has no log: a record of its own names the directory.
+                let number = if number == 0 { process.install_logged + 1 } else { number };
                 let (state_dir, index) = (base.state_dir.clone(), base.index);
                 process.log_queue.push_back(LogRequest::Install { number, base, hard_state });
                 process.apply_queue.push_back(ApplyRequest::Install { number, state_dir, index });
@@ -153,8 +155,8 @@ impl World {
             Effect::SaveIdentity(identity) => {
                 self.hosts[at].disk.log.save_identity(&identity).expect("a log that works");
             }
-            // Everybody is dialled here: what a node does not dial is only heard more often than it need be.
-            Effect::DialPeers(_) => {}
+            // All but observers are dialled here: what a node does not dial it only hears more often.
+            Effect::DialPeers(peers) => self.dials(at, peers),
             // The next start deletes what nothing names.
             Effect::DropSnapshot { .. } => {}
             Effect::AgentLoads(_) | Effect::CompleteTask { .. } | Effect::StopReady => {}

@@ -61,7 +61,7 @@ impl World {
         if let Some(kept) = &options.faults {
             plan.retain(|planned| kept.contains(&planned.number));
         }
-        let members = options.voters + options.learners;
+        let members = options.voters + options.observers;
         let clients = (0..budget.clients).map(|n| Client::new(n % members, stream(100 + n as u64))).collect();
         let agents = (0..budget.agents).map(|n| Agent::new(n, n % members, stream(200 + n as u64))).collect();
         Self {
@@ -88,7 +88,7 @@ impl World {
 
     fn begin_and_run(&mut self) -> Result<(), Violation> {
         self.make_hosts();
-        for at in 0..self.options.voters + self.options.learners {
+        for at in 0..self.options.voters + self.options.observers {
             self.now = 1_000;
             let when = 1_000 + self.rng.below(100_000);
             self.queue.push(when, What::Restart { at, number: 0 });

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn what_is_not_needed_is_left_out() {
         let options =
-            Options { seed: 1, profile: Profile::Calm, voters: 3, learners: 0, faults: None, operations: None, print: false };
+            Options { seed: 1, profile: Profile::Calm, voters: 3, observers: 0, faults: None, operations: None, print: false };
         let (smaller, report) = shrink_by(&options, &broken(&options), broken);
         assert_eq!(smaller.faults, Some(vec![3, 7]));
         assert_eq!(report.operations, 10);

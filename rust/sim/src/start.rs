@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use codec::log::Identity;
 use codec::peer::{Hello, PeerBody};
 use machine::{MACHINE_VERSION, Machine, RetentionLimits};
-use node::{ApplyDriver, Config, Driver, Event, Start};
+use node::{ApplyDriver, Config, Driver, Event, NodeDriver, ObserverDriver, ObserverStart, Start};
 use store::{StateStore, meta_of};
 
 use crate::disk::{Crash, Disk};
@@ -23,10 +23,10 @@ pub fn node_id(at: usize) -> String {
 }
 
 impl World {
-    /// The members, with empty disks; or, with learners, as members of a cluster that exists
+    /// The members, with empty disks; or, with observers, as members of a cluster that exists
     /// already, because a first configuration holds voters alone.
     pub(crate) fn make_hosts(&mut self) {
-        let members = self.options.voters + self.options.learners;
+        let members = self.options.voters + self.options.observers;
         let count = members + self.budget.spares;
         let identities = (0..count).map(|at| Identity { raft_id: at as u64 + 1, node_id: node_id(at), ..Identity::default() });
         let identities: Vec<Identity> = identities.collect();
@@ -34,6 +34,7 @@ impl World {
             let clock = crate::clock::Clock::new(&mut self.rng, self.budget.skew_ms_max);
             self.hosts.push(Host {
                 part: if at < members { Part::Member } else { Part::Spare },
+                observer: (self.options.voters..members).contains(&at),
                 raft_id: identity.raft_id,
                 node_id: identity.node_id.clone(),
                 disk: Disk::new(identity),
@@ -46,7 +47,7 @@ impl World {
                 restart_at: None,
             });
         }
-        if self.options.learners > 0 {
+        if self.options.observers > 0 {
             self.form_cluster();
         }
     }
@@ -55,9 +56,9 @@ impl World {
         let name = self.hosts[at].node_id.clone();
         let mut config = Config::new(name.clone(), incarnation);
         config.address = format!("{name}:1");
-        config.expected_nodes =
-            (0..self.options.voters + self.options.learners).map(|n| (node_id(n), format!("{}:1", node_id(n)))).collect();
-        if !config.expected_nodes.iter().any(|(known, _)| *known == name) {
+        config.expected_nodes = (0..self.options.voters).map(|n| (node_id(n), format!("{}:1", node_id(n)))).collect();
+        config.observer = self.hosts[at].observer;
+        if !config.observer && !config.expected_nodes.iter().any(|(known, _)| *known == name) {
             config.expected_nodes.push((name.clone(), format!("{name}:1")));
         }
         config.keep_entries = self.budget.keep_entries;
@@ -110,9 +111,14 @@ impl World {
             now_us: host.clock.mono_us(now),
             wall_us: host.clock.wall_us(now),
         };
-        let driver = match Driver::new(config, start) {
-            Ok(driver) => driver,
-            Err(error) => return Err(self.violation("durability", format!("n{} cannot start: {error}", at + 1))),
+        let driver = if host.observer {
+            let Start { identity, configuration, loaded, now_us, wall_us, .. } = start;
+            NodeDriver::Observer(ObserverDriver::new(config, ObserverStart { identity, configuration, loaded, now_us, wall_us }))
+        } else {
+            match Driver::new(config, start) {
+                Ok(driver) => NodeDriver::Voter(driver),
+                Err(error) => return Err(self.violation("durability", format!("n{} cannot start: {error}", at + 1))),
+            }
         };
         host.process = Some(Process {
             driver,
@@ -134,13 +140,14 @@ impl World {
             to_send: VecDeque::new(),
             policy_due: false,
             refused: BTreeSet::new(),
+            dialed: BTreeSet::new(),
         });
         self.invariants.started(&self.hosts, at).map_err(|v| v.at(now))?;
         self.trace.fold(now, 5, at as u64, incarnation);
         self.trace.say(now, || format!("n{}: starts", at + 1));
         self.wake(at, now + 10);
         for other in 0..self.hosts.len() {
-            if other != at && self.hosts[other].up() {
+            if other != at && self.hosts[other].up() && self.wanted(at, other) {
                 self.dial_soon(at, other);
             }
         }
@@ -177,6 +184,33 @@ impl World {
         self.queue.push(when, What::Dial { a, b });
     }
 
+    /// Whether a connection is to stand: all but observers are connected to each other, and an
+    /// observer to whom it dials.
+    pub(crate) fn wanted(&self, a: usize, b: usize) -> bool {
+        let dials = |from: usize, to: usize| {
+            let process = self.hosts[from].process.as_ref();
+            self.hosts[from].observer && process.is_some_and(|p| p.dialed.contains(&self.hosts[to].node_id))
+        };
+        !(self.hosts[a].observer || self.hosts[b].observer) || dials(a, b) || dials(b, a)
+    }
+
+    /// An observer says whom it dials, and nobody else.
+    pub(crate) fn dials(&mut self, at: usize, peers: Vec<(String, String)>) {
+        let host = &mut self.hosts[at];
+        let Some(process) = host.process.as_mut().filter(|_| host.observer) else { return };
+        process.dialed = peers.into_iter().map(|(name, _)| name).collect();
+        for other in 0..self.hosts.len() {
+            if other == at {
+                continue;
+            }
+            match (self.wanted(at, other), self.network.connected(at, other)) {
+                (true, false) => self.dial_soon(at, other),
+                (false, true) => self.disconnect(at, other),
+                _ => {}
+            }
+        }
+    }
+
     fn hello(&self, of: usize, to: usize) -> Option<Hello> {
         let host = &self.hosts[of];
         let process = host.process.as_ref()?;
@@ -191,6 +225,7 @@ impl World {
             expected_nodes: node::expected_names(&config),
             address: config.address,
             you_were_removed,
+            duplex: host.observer,
             ..Hello::default()
         })
     }
@@ -199,7 +234,7 @@ impl World {
     /// cluster says a new Hello on the connection that stands.
     pub(crate) fn dial(&mut self, a: usize, b: usize) {
         let (Some(of_a), Some(of_b)) = (self.hello(a, b), self.hello(b, a)) else { return };
-        if !self.network.open(a, b) || !self.network.open(b, a) {
+        if !self.network.open(a, b) || !self.network.open(b, a) || !self.wanted(a, b) {
             return;
         }
         if of_a.you_were_removed || of_b.you_were_removed {
@@ -251,27 +286,35 @@ impl World {
         }
     }
 
+    /// A cluster that exists already: voters with a first entry behind them, and observers that are
+    /// members, all with the same state.
     fn form_cluster(&mut self) {
-        use codec::log::{Bootstrap, BootstrapMember, ConfState};
-        use codec::row::{self, Cf, MetaRow};
+        use codec::log::{Bootstrap, BootstrapMember, HardState, LogBase};
+        use codec::row::{self, Cf, Change, MemberRole, MemberRow, MetaRow};
         use store::LogStore;
-        let member = |host: &Host| BootstrapMember {
-            node_id: host.node_id.clone(),
-            raft_id: host.raft_id,
-            address: format!("{}:1", host.node_id),
-        };
-        let members = self.hosts.iter().map(member).collect();
+        let address = |host: &Host| format!("{}:1", host.node_id);
+        let member = |h: &Host| BootstrapMember { node_id: h.node_id.clone(), raft_id: h.raft_id, address: address(h) };
+        let members = self.hosts.iter().filter(|h| !h.observer).map(member).collect();
         let bootstrap = Bootstrap { cluster_id: 7, members, wall_us: crate::clock::WALL_US, seed: None };
         let mut rows = Machine::bootstrap_rows(&bootstrap);
-        let ids: Vec<u64> = self.hosts.iter().map(|h| h.raft_id).collect();
-        let (voters, learners) = ids.split_at(self.options.voters);
-        let configuration = ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
+        for host in self.hosts.iter().filter(|h| h.observer) {
+            let row = MemberRow {
+                raft_id: host.raft_id,
+                address: address(host),
+                role: MemberRole::Observer as i32,
+                ..MemberRow::default()
+            };
+            rows.push(Change { cf: Cf::Member, key: host.node_id.as_bytes().to_vec(), value: Some(row::encode(&row)) });
+        }
+        let hash = self.invariants.hash_of(&rows);
         for change in rows.iter_mut().filter(|c| c.cf == Cf::Meta) {
             let mut meta: MetaRow = row::decode(change.value.as_deref().unwrap_or_default()).expect("a meta row");
-            meta.configuration = Some(configuration.clone());
+            (meta.applied_index, meta.applied_term, meta.hash) = (1, 1, hash.to_vec());
+            meta.cluster_us = bootstrap.wall_us;
             change.value = Some(row::encode(&meta));
         }
         self.invariants.formed(&rows);
+        let base = LogBase { index: 1, term: 1, chain: 0, state_dir: "state-1".to_owned() };
         for host in &mut self.hosts {
             let identity = Identity {
                 raft_id: host.raft_id,
@@ -281,8 +324,10 @@ impl World {
                 ..Identity::default()
             };
             host.disk.log.save_identity(&identity).expect("a log that works");
+            host.disk.log.install(base.clone(), &HardState { term: 1, vote: 0, commit: 1 }).expect("a log that works");
             host.disk.state.write(&rows).expect("a state that works");
             host.disk.state.flush().expect("a state that works");
+            host.disk.without_log = host.observer;
         }
     }
 }

@@ -110,8 +110,8 @@ pub struct Options {
     pub seed: u64,
     pub profile: Profile,
     pub voters: usize,
-    /// Members beside the voters, as Raft learners.
-    pub learners: usize,
+    /// Members beside the voters, which tail the committed log through the tree.
+    pub observers: usize,
     /// Only these planned faults happen; `None` for all.
     pub faults: Option<Vec<u32>>,
     /// At most this many client operations.
@@ -273,7 +273,7 @@ impl World {
     pub fn leader(&self) -> Option<usize> {
         let leads = |host: &Host| {
             let process = host.process.as_ref()?;
-            process.driver.is_leader().then(|| process.driver.consensus().map_or(0, consensus::Consensus::term))
+            process.driver.is_leader().then(|| process.consensus().map_or(0, consensus::Consensus::term))
         };
         (0..self.hosts.len()).filter_map(|at| leads(&self.hosts[at]).map(|term| (term, at))).max().map(|(_, at)| at)
     }

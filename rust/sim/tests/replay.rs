@@ -3,7 +3,7 @@
 use sim::{Options, Profile, Report, run};
 
 fn options(seed: u64, profile: Profile, voters: usize) -> Options {
-    Options { seed, profile, voters, learners: 0, faults: None, operations: None, print: false }
+    Options { seed, profile, voters, observers: 0, faults: None, operations: None, print: false }
 }
 
 fn clean(options: &Options) -> Report {

@@ -22,7 +22,7 @@ impl AppendOnly {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
         let Some(process) = &hosts[at].process else { return Ok(()) };
         // Entries of its own term are a leader's: what follows them was appended by it as well.
-        let leads = process.driver.consensus().filter(|c| c.role() == consensus::Role::Leader && c.term() == last.term);
+        let leads = process.consensus().filter(|c| c.role() == consensus::Role::Leader && c.term() == last.term);
         let Some(term) = leads.map(consensus::Consensus::term) else {
             self.leading.remove(&at);
             return Ok(());

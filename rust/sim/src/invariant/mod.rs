@@ -102,6 +102,13 @@ impl Invariants {
         self.configuration.begin(self.replay.machine().configuration());
     }
 
+    /// The state hash of first rows.
+    pub fn hash_of(&self, rows: &[Change]) -> [u8; 16] {
+        let mut all = rows::Rows::default();
+        all.write(rows.to_vec());
+        Machine::hash_of_rows(&all).expect("rows in memory are read")
+    }
+
     pub fn formed(&mut self, rows: &[Change]) {
         self.replay.begin(rows);
         self.configuration.begin(self.replay.machine().configuration());
@@ -141,7 +148,7 @@ impl Invariants {
 
     pub fn after_turn(&mut self, hosts: &[Host], at: usize) -> Check {
         let Some(process) = &hosts[at].process else { return Ok(()) };
-        let Some(consensus) = process.driver.consensus() else { return Ok(()) };
+        let Some(consensus) = process.consensus() else { return Ok(()) };
         self.term.turn(at, consensus)?;
         self.commit.turn(at, consensus)?;
         self.timeout.turn(at, consensus)?;

@@ -46,7 +46,11 @@ impl Replay {
     pub fn begin(&mut self, rows: &[Change]) {
         if self.machine.is_none() {
             self.rows.write(rows.to_vec());
-            self.machine = Some(Machine::load(&self.rows).expect("first rows load"));
+            let machine = Machine::load(&self.rows).expect("first rows load");
+            // A cluster that existed before the run stands behind its first entries.
+            let first = Committed { term: machine.applied_term(), data: 0, state: machine.hash() };
+            self.entries = vec![first; machine.applied_index() as usize];
+            self.machine = Some(machine);
         }
     }
 

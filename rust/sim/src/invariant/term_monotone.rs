@@ -39,7 +39,7 @@ impl TermMonotone {
     /// A new process of this node has started from its disk.
     pub fn started(&mut self, hosts: &[Host], at: usize) -> Check {
         let synced = self.synced.get(&at).cloned().unwrap_or_default();
-        let Some(term) = hosts[at].process.as_ref().and_then(|p| p.driver.consensus()).map(Consensus::term) else {
+        let Some(term) = hosts[at].process.as_ref().and_then(|p| p.consensus()).map(Consensus::term) else {
             return Ok(());
         };
         self.terms.insert(at, term);
