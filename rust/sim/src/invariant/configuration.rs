@@ -34,7 +34,7 @@ impl Configuration {
 
     /// Node `at` installs the snapshot of `index`: nothing behind it is committed here yet.
     pub fn installs(&self, hosts: &[Host], at: usize, index: u64) -> Check {
-        let Some(consensus) = hosts[at].process.as_ref().and_then(|p| p.driver.consensus()) else { return Ok(()) };
+        let Some(consensus) = hosts[at].process.as_ref().and_then(|p| p.consensus()) else { return Ok(()) };
         let Some((_, expected)) = self.known.range(..=index).next_back() else { return Ok(()) };
         let ConfState { voters, learners, voters_outgoing, .. } = expected;
         let members: BTreeSet<u64> = [voters, learners, voters_outgoing].into_iter().flatten().copied().collect();
