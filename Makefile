@@ -191,12 +191,15 @@ mutants-cut: | tools
 ##: trust	every suite of docs/trust.md at its full count (many hours): interrupted, it goes on where it stopped
 .PHONY: trust
 trust: build-failpoints lossyfs linear-check
+	$(MAKE) sim SEEDS=1000000
+	$(MAKE) sim SEEDS=2000 VOTERS=101
 	$(BIN)/python -m trust run
 	$(BIN)/python -m trust report
 
 ##: trust-cut	the cut of every suite that CI runs
 .PHONY: trust-cut
 trust-cut: build-failpoints lossyfs linear-check
+	$(MAKE) sim SEEDS=4000
 	$(BIN)/python -m trust run --cut
 
 ##: docker-image	the image taskquorum:dev of one node (docker/build.sh; needs a Docker daemon, and root for the base)

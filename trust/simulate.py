@@ -2,8 +2,8 @@
 
     python -m trust.simulate BINARY --seeds N --first K [--profile all] [--voters 3,5,7] [--threads 2]
 
-The last line is `n seeds, v violations`, over all seeds asked for, those on record included. A seed fixes its profile and its number of
-voters by its place in the rotation, so that a count over the default shape covers all of them evenly.
+The last line is `n seeds, v violations`, over all seeds asked for, those on record included. A seed fixes its profile and
+its number of voters by its place in the rotation, so that a count over the default shape covers all of them evenly.
 """
 
 import argparse
