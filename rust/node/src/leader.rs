@@ -155,8 +155,9 @@ impl Driver {
         let on_members = own.iter().any(membership::is_own_command);
         let own = own.into_iter().map(|body| Command { term, body: Some(body), ..Command::default() });
         let mut commands: Vec<Command> = std::mem::take(&mut self.incoming_commands);
-        let alive = self.peers.alive(self.identity.raft_id, self.now_us);
-        commands.iter_mut().filter_map(|c| c.body.as_mut()).for_each(|body| membership::note_alive(body, &alive));
+        for alive in commands.iter_mut().filter_map(|c| membership::alive_in(c.body.as_mut()?)) {
+            *alive = self.peers.alive(self.identity.raft_id, self.now_us);
+        }
         commands.extend(own);
         self.hold_back(&mut commands);
         let mut rest = commands.into_iter().peekable();

@@ -125,15 +125,14 @@ pub fn is_own_command(body: &Body) -> bool {
     matches!(body, Body::AdmitMember(_) | Body::SettleMember(_) | Body::SwapVoter(_))
 }
 
-/// Fills in who is alive, which the leader knows where it packs the command.
-pub fn note_alive(body: &mut Body, alive: &[u64]) {
-    let noted = match body {
-        Body::AddMember(c) => &mut c.alive,
-        Body::RemoveMember(c) => &mut c.alive,
-        Body::ReplaceMember(c) => &mut c.alive,
-        _ => return,
-    };
-    *noted = alive.to_vec();
+/// Where a command says who is alive, which the leader knows where it packs the command.
+pub fn alive_in(body: &mut Body) -> Option<&mut Vec<u64>> {
+    match body {
+        Body::AddMember(c) => Some(&mut c.alive),
+        Body::RemoveMember(c) => Some(&mut c.alive),
+        Body::ReplaceMember(c) => Some(&mut c.alive),
+        _ => None,
+    }
 }
 
 fn ids(members: &[Member]) -> BTreeSet<u64> {
@@ -180,7 +179,9 @@ impl Driver {
     /// rows that it has applied ever admitted one.
     pub(crate) fn refuse_unknown(&mut self, raft_id: u64) {
         let Some(consensus) = &self.consensus else { return };
-        let known = ids(self.peers.members()).contains(&raft_id) || has_member(consensus.configuration(), raft_id);
+        // With every message of Raft: voters first, and nothing built.
+        let has_row = || self.peers.members().iter().any(|m| m.raft_id == raft_id || m.replaces.contains(&raft_id));
+        let known = has_member(consensus.configuration(), raft_id) || has_row();
         if !known && self.leader.is_established() && self.is_leader() {
             self.refuse_peer(raft_id);
         }
@@ -404,7 +405,7 @@ impl Driver {
     fn member_command(&self, since_us: Micros) -> Option<Body> {
         let consensus = self.consensus.as_ref()?;
         let members = self.peers.members();
-        let known = ids(members);
+        let known = if self.membership.strangers.is_empty() { BTreeSet::new() } else { ids(members) };
         for member in members {
             let Some(stranger) = self.membership.strangers.get(&member.node_id) else { continue };
             let invited = member.state == MemberState::Joining && member.raft_id == 0;
@@ -417,13 +418,8 @@ impl Driver {
             }
         }
         let waits = |m: &&Member| matches!(m.state, MemberState::Joining | MemberState::Leaving);
-        let reached = self.known();
-        // A learner is there once it has caught up; a silent one, a voter until now, is not waited for.
-        let learnt = |m: &Member| reached.caught_up.contains(&m.raft_id) || !reached.alive.contains(&m.raft_id);
-        let learns = |m: &Member| m.state == MemberState::Joining && m.role == MemberRole::Learner;
-        let settled = |m: &Member| is_settled(m, consensus.configuration()) && (!learns(m) || learnt(m));
         if consensus.may_change()
-            && let Some(done) = members.iter().filter(waits).find(|m| settled(m))
+            && let Some(done) = members.iter().filter(waits).find(|m| self.may_settle(m, consensus))
         {
             let (node_id, raft_id) = (done.node_id.clone(), done.raft_id);
             let (state, role) = (done.state as i32, done.role as i32);
@@ -432,23 +428,32 @@ impl Driver {
         self.spare_for_a_silent_voter(since_us)
     }
 
-    /// Only while nothing else changes: a voter that is silent for `replace_dead_ms`, and a learner at
-    /// rest that is caught up.
+    /// A learner is there once it has caught up; a silent one, a voter until now, is not waited for.
+    fn may_settle(&self, member: &Member, consensus: &Consensus) -> bool {
+        let learns = member.state == MemberState::Joining && member.role == MemberRole::Learner;
+        let caught_up = || self.membership.catching.get(&member.raft_id).is_some_and(|c| c.caught_up);
+        let silent = || !self.peers.fresh(member.raft_id, self.now_us);
+        is_settled(member, consensus.configuration()) && (!learns || caught_up() || silent())
+    }
+
+    /// A voter that is silent for `replace_dead_ms`, and a learner at rest that is caught up; one place
+    /// at a time.
     fn spare_for_a_silent_voter(&self, since_us: Micros) -> Option<Body> {
         let limit_us = self.config.replace_dead_ms * 1_000;
         let members = self.peers.members();
-        if limit_us == 0 || members.iter().any(|m| m.state != MemberState::Active) {
+        if limit_us == 0 || members.iter().any(|m| !m.replaces.is_empty()) {
             return None;
         }
+        let at_rest = |m: &Member| m.state == MemberState::Active;
         let silent = |m: &&Member| {
             let heard_us = self.peers.heard_at_us(m.raft_id).unwrap_or(0).max(since_us);
-            m.role == MemberRole::Voter && m.raft_id != self.identity.raft_id && self.now_us >= heard_us + limit_us
+            let due = self.now_us >= heard_us + limit_us;
+            at_rest(m) && m.role == MemberRole::Voter && m.raft_id != self.identity.raft_id && due
         };
+        let voter = members.iter().find(silent)?;
         let known = self.known();
-        let ready = |m: &&Member| {
-            m.role == MemberRole::Learner && known.caught_up.contains(&m.raft_id) && known.alive.contains(&m.raft_id)
-        };
-        let (voter, learner) = (members.iter().find(silent)?, members.iter().find(ready)?);
+        let ready = |id: u64| known.caught_up.contains(&id) && known.alive.contains(&id);
+        let learner = members.iter().find(|m| at_rest(m) && m.role == MemberRole::Learner && ready(m.raft_id))?;
         Some(Body::SwapVoter(SwapVoter { learner: learner.node_id.clone(), voter: voter.node_id.clone() }))
     }
 
