@@ -135,6 +135,15 @@ pub fn alive_in(body: &mut Body) -> Option<&mut Vec<u64>> {
     }
 }
 
+/// What a node says when it hears that the cluster has removed it.
+pub fn removed_reason(identity: &Identity, node_id: &str) -> String {
+    let Identity { raft_id, cluster_id, .. } = identity;
+    format!(
+        "this node (raft id {raft_id:016x}) was removed from cluster {cluster_id:016x}. Its directory is of no more use to the \
+         cluster and was left as it is; to take part again, start with an empty directory and run `taskquorum cluster add {node_id}`"
+    )
+}
+
 fn ids(members: &[Member]) -> BTreeSet<u64> {
     members.iter().flat_map(|m| std::iter::once(m.raft_id).chain(m.replaces.iter().copied())).filter(|id| *id != 0).collect()
 }
@@ -166,12 +175,7 @@ impl Driver {
             let detail = if done { "removed" } else { "the node that was asked was removed" };
             self.effects.push(Effect::CompleteTask { token: waiter.token, done, detail: detail.into() });
         }
-        let Identity { raft_id, cluster_id, .. } = self.identity;
-        let reason = format!(
-            "this node (raft id {raft_id:016x}) was removed from cluster {cluster_id:016x}. Its directory is of no more use to the \
-             cluster and was left as it is; to take part again, start with an empty directory and run `taskquorum cluster add {}`",
-            self.config.node_id
-        );
+        let reason = removed_reason(&self.identity, &self.config.node_id);
         self.effects.push(Effect::Removed { reason });
     }
 

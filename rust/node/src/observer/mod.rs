@@ -39,6 +39,7 @@ use crate::effect::Effect;
 use crate::event::{Event, InstalledReport, Micros, Token};
 use crate::housekeeping::Housekeeping;
 use crate::leases::Leases;
+use crate::membership::removed_reason;
 use crate::peers::Peers;
 use crate::reads::Reads;
 use crate::sessions::Sessions;
@@ -236,6 +237,12 @@ impl ObserverDriver {
     }
 
     fn peer_up(&mut self, hello: Hello) {
+        if hello.you_were_removed {
+            if hello.cluster_id == self.identity.cluster_id {
+                self.effects.push(Effect::Removed { reason: removed_reason(&self.identity, &self.config.node_id) });
+            }
+            return;
+        }
         let raft_id = hello.raft_id;
         if self.identity.cluster_id == 0 && hello.cluster_id != 0 && !hello.duplex {
             self.identity.cluster_id = hello.cluster_id;
