@@ -113,6 +113,8 @@ pub(crate) struct Work {
     /// Members in the last view: what it costs to make one.
     members: usize,
     leads: bool,
+    /// The cluster has removed this node.
+    removed: bool,
     /// Since when no leader is known.
     leaderless: Option<Instant>,
 }
@@ -244,6 +246,7 @@ impl RaftThread {
         let mut view = self.driver.view();
         self.shared.fenced.store(!view.fenced.is_empty(), Release);
         view.kept_aside = self.state.kept_aside();
+        view.removed |= self.work.removed;
         self.work.members = view.members.len();
         *self.shared.view.lock() = view;
         self.work.viewed = Some(Instant::now());
@@ -328,7 +331,10 @@ impl RaftThread {
             Effect::RefusePeer { raft_id } => self.net.refuse(raft_id),
             Effect::Fence { reason } => return self.fence(reason),
             Effect::Retire { reason } => return self.retire(reason),
-            Effect::Removed { reason } => return Next::Halt(reason),
+            Effect::Removed { reason } => {
+                self.work.removed = true;
+                return Next::Halt(reason);
+            }
             Effect::Halt { reason } => return Next::Halt(reason),
             Effect::StopReady => return Next::Ready,
         }
