@@ -236,8 +236,11 @@ impl World {
                 if over {
                     self.report.unknown += 1;
                 }
-                if not_given && let Operation::Write { body } = &operation {
-                    self.invariants.acknowledged.never_given(body).map_err(|v| v.at(self.now))?;
+                // It was given to no leader: that value must never be seen. The client goes on with another.
+                if not_given && let Some(Operation::Write { body: Body::PutKey(put) }) = &mut this.operation {
+                    let before = put.value.clone();
+                    put.value.push(b'+');
+                    self.invariants.acknowledged.never_given(before, &self.invariants.keys).map_err(|v| v.at(self.now))?;
                 }
             }
         }

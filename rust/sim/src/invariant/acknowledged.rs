@@ -14,6 +14,7 @@ use super::{Check, broken};
 use crate::client::Operation;
 
 const NAME: &str = "acknowledged writes are present";
+const NEVER_GIVEN: &str = "what no leader was given is not applied";
 
 #[derive(Default)]
 pub struct Acknowledged {
@@ -58,16 +59,20 @@ impl Acknowledged {
     }
 
     /// A write ended, and no leader was ever given it.
-    pub fn never_given(&mut self, body: &Body) -> Check {
-        if let Body::PutKey(put) = body {
-            self.never_given.insert(put.value.clone());
+    pub fn never_given(&mut self, value: Vec<u8>, keys: &Keys) -> Check {
+        if keys.holds(&value) {
+            return broken(NEVER_GIVEN, format!("value {value:?} was applied before its client heard of no leader"));
         }
+        self.never_given.insert(value);
         Ok(())
     }
 
-    /// A value was applied. The client that heard "no leader" proposes it again under its own name.
-    pub fn written(&self, _value: &[u8]) -> Check {
-        Ok(())
+    /// A value was applied.
+    pub fn written(&self, value: &[u8]) -> Check {
+        match self.never_given.contains(value) {
+            true => broken(NEVER_GIVEN, format!("value {value:?} is applied after its client heard of no leader")),
+            false => Ok(()),
+        }
     }
 
     pub fn at_the_end(&self, tasks: &Tasks, replay: &Replay) -> Check {

@@ -23,3 +23,17 @@ impl ElectionSafety {
         self.leaders.len() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_leaders_of_one_term_are_seen() {
+        let mut safety = ElectionSafety::default();
+        assert!(safety.leads(0, 3).is_ok_and(|first| first));
+        assert!(safety.leads(0, 3).is_ok_and(|first| !first));
+        assert!(safety.leads(1, 4).is_ok());
+        assert!(safety.leads(1, 3).is_err());
+    }
+}

@@ -38,6 +38,11 @@ impl Keys {
         history[newest].1.as_deref()
     }
 
+    /// Whether any key ever had this value. Clients never write one twice.
+    pub fn holds(&self, value: &[u8]) -> bool {
+        self.history.values().flatten().any(|(_, v)| v.as_deref() == Some(value))
+    }
+
     /// Whether exactly this value was written at this revision.
     pub fn put_at(&self, key: &str, revision: u64, value: Option<&[u8]>) -> bool {
         self.history.get(key).is_some_and(|h| h.iter().any(|(r, v)| *r == revision && v.as_deref() == value))

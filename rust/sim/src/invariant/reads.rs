@@ -30,3 +30,19 @@ impl Reads {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_below_what_was_seen_before_it_is_stale() {
+        let mut reads = Reads::default();
+        reads.seen(7);
+        let floor = reads.floor();
+        assert!(reads.read(0, 9, floor).is_ok());
+        assert!(reads.read(1, 8, floor).is_ok(), "it began before the other ended");
+        assert!(reads.read(1, 8, reads.floor()).is_err(), "what one reader saw, a later one sees");
+        assert!(reads.read(0, 6, floor).is_err());
+    }
+}

@@ -134,3 +134,42 @@ impl Tasks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind, status: Status, epoch: u32, agent: &str) -> Event {
+        Event { kind: kind as i32, id: vec![1; 16], status: status as i32, epoch, agent_id: agent.into(), ..Event::default() }
+    }
+
+    fn assigned() -> Tasks {
+        let mut tasks = Tasks::default();
+        assert!(tasks.event(1, &event(EventKind::TaskSubmitted, Status::Ready, 0, "")).is_ok());
+        assert!(tasks.event(2, &event(EventKind::TaskAssigned, Status::Assigned, 1, "a")).is_ok());
+        tasks
+    }
+
+    #[test]
+    fn each_rule_notices_what_breaks_it() {
+        let broken = [
+            ("id unique", event(EventKind::TaskSubmitted, Status::Ready, 0, "")),
+            ("status moves along the arrows", event(EventKind::TaskSkipped, Status::Skipped, 1, "")),
+            ("epochs grow", event(EventKind::TaskReady, Status::Ready, 0, "")),
+            ("one live attempt", event(EventKind::TaskStarted, Status::Running, 1, "b")),
+        ];
+        for (rule, event) in broken {
+            let found = assigned().event(3, &event);
+            assert!(found.as_ref().is_err_and(|b| b.invariant == rule), "{rule}: {found:?}");
+        }
+        assert!(assigned().event(3, &event(EventKind::TaskStarted, Status::Running, 1, "a")).is_ok());
+    }
+
+    #[test]
+    fn what_is_completed_never_opens_again() {
+        let mut tasks = assigned();
+        assert!(tasks.event(3, &event(EventKind::TaskCompleted, Status::Completed, 1, "a")).is_ok());
+        assert_eq!(tasks.live(), 0);
+        assert!(tasks.event(4, &event(EventKind::TaskReady, Status::Ready, 2, "")).is_err());
+    }
+}
