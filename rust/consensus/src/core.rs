@@ -26,6 +26,9 @@ pub enum ConsensusError {
     NotLeader,
     #[error("malformed Raft message: {0}")]
     Malformed(String),
+    /// The leader knows more of this log than it holds: what was acknowledged is gone. Raft cannot go on with it.
+    #[error("the log ends with entry {last_index}, but entry {acknowledged} had been acknowledged to the leader of term {term}")]
+    LostEntries { term: u64, acknowledged: u64, last_index: u64 },
     #[error("raft: {0}")]
     Raft(String),
 }
@@ -187,6 +190,11 @@ impl Consensus {
             if !follow && !mutant::active("append-joined-blindly") {
                 return Err(ConsensusError::Malformed(format!("entries that do not follow index {}", message.index)));
             }
+        }
+        // A leader's heartbeat names what it saw this member acknowledge; raft panics where the log is shorter.
+        let last_index = self.last_index();
+        if message.get_msg_type() == MessageType::MsgHeartbeat && message.term >= self.term() && message.commit > last_index {
+            return Err(ConsensusError::LostEntries { term: message.term, acknowledged: message.commit, last_index });
         }
         let stepped = self.raw.step(message);
         self.timeout.keep(&mut self.raw.raft);
@@ -350,6 +358,8 @@ impl Consensus {
                 self.configuration = configuration;
             }
             round.snapshot = Some(meta);
+            // Saved with the new base, also when a snapshot at the commit index changes none of it.
+            round.hard_state = Some(from_raft_hard_state(&self.raw.raft.hard_state()));
         }
         let must_sync = ready.must_sync();
         let entries = ready.take_entries();
@@ -357,7 +367,7 @@ impl Consensus {
             self.raw.mut_store().append(entries.clone());
         }
         round.entries = entries.into_iter().map(from_raft_entry).collect();
-        round.hard_state = ready.hs().map(from_raft_hard_state);
+        round.hard_state = ready.hs().map(from_raft_hard_state).or(round.hard_state);
         let held = ready.take_persisted_messages().into_iter().map(encode).collect();
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use codec::log::{Bootstrap, BootstrapMember, ConfState, HardState};
+use codec::log::{Bootstrap, BootstrapMember, ConfState, HardState, Identity};
 use codec::peer::{Hello, Lane, PeerBody};
 use codec::row::{DrainState, MemberRole, MemberState};
 use consensus::{ConsensusError, has_member};
@@ -26,7 +26,11 @@ pub struct Gathering {
 }
 
 /// Why a node is not in a cluster yet, for people.
-pub fn waiting_reason(config: &Config, gathering: &Gathering, raft_id: u64) -> String {
+pub fn waiting_reason(config: &Config, gathering: &Gathering, identity: &Identity) -> String {
+    if !identity.retired.is_empty() {
+        return damaged_reason(config, gathering, identity);
+    }
+    let raft_id = identity.raft_id;
     if let Some(member) = gathering.peers.values().find(|h| h.cluster_id != 0) {
         let name = &config.node_id;
         return format!(
@@ -47,6 +51,25 @@ pub fn waiting_reason(config: &Config, gathering: &Gathering, raft_id: u64) -> S
         return format!("{} was started with another node list: {}", other.node_id, other.expected_nodes.join(", "));
     }
     "waiting for the lowest name to bootstrap the cluster".into()
+}
+
+/// What a node says whose directory was damaged: it waits for the others, and never begins a new cluster.
+fn damaged_reason(config: &Config, gathering: &Gathering, identity: &Identity) -> String {
+    let name = &config.node_id;
+    let begun = format!("this node's directory was damaged, and its old identity is retired: {}. ", identity.damaged);
+    let others: Vec<&str> = gathering.peers.values().filter(|h| !h.retired.is_empty()).map(|h| h.node_id.as_str()).collect();
+    if gathering.peers.values().any(|h| h.cluster_id != 0) && others.is_empty() {
+        return format!(
+            "{begun}The leader gives {name} its place back as soon as a majority of the voters is up; if it cannot, run \
+             `taskquorum cluster replace {name}` against the cluster"
+        );
+    }
+    let too = if others.is_empty() { String::new() } else { format!("So are {}. ", others.join(", ")) };
+    format!(
+        "{begun}{too}If a majority of the cluster is damaged it stays stopped, so that nothing is lost: nothing was deleted. Stop \
+         these nodes, put their original files back (a sound disk or copy; `log`, `witness`, `identity` and `state-*` in place of the \
+         new ones) and start them again, or restore a backup into a new cluster"
+    )
 }
 
 /// The expected nodes' names in order, as every node says them in its Hello.
@@ -98,7 +121,8 @@ impl Gathering {
         let mut members = vec![BootstrapMember { node_id: config.node_id.clone(), raft_id, address: config.address.clone() }];
         for name in names.iter().filter(|n| **n != config.node_id) {
             let hello = self.peers.get(name)?;
-            if hello.cluster_id != 0 || hello.expected_nodes != agreement(config) {
+            // One that lost its directory was in a cluster: a new one would hide that.
+            if hello.cluster_id != 0 || !hello.retired.is_empty() || hello.expected_nodes != agreement(config) {
                 return None;
             }
             let address = config.expected_nodes.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())?;
@@ -150,7 +174,7 @@ impl Driver {
     }
 
     pub(crate) fn try_bootstrap(&mut self) -> Result<(), ConsensusError> {
-        if self.consensus.is_some() {
+        if self.consensus.is_some() || !self.identity.retired.is_empty() {
             return Ok(());
         }
         let Some(bootstrap) = self.gathering.bootstrap(&self.config, self.identity.raft_id, self.wall_us) else { return Ok(()) };
@@ -201,6 +225,8 @@ impl Driver {
 mod tests {
     use codec::peer::Hello;
 
+    use codec::log::Identity;
+
     use super::{Gathering, agreement, names, waiting_reason};
     use crate::Config;
 
@@ -225,6 +251,18 @@ mod tests {
         assert_eq!(bootstrap.members.iter().map(|m| m.raft_id).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
+    /// All directories of a cluster are damaged: their nodes are as good as empty, and still begin no new cluster.
+    #[test]
+    fn a_damaged_directory_among_them_stops_it() {
+        let mut gathering = Gathering::default();
+        gathering.peer_up(&Hello { retired: vec![22], damaged: "log".into(), ..hello("n2", 2, 0) });
+        gathering.peer_up(&hello("n3", 3, 0));
+        assert_eq!(gathering.bootstrap(&config("n1"), 1, 0), None);
+        let identity = Identity { raft_id: 1, retired: vec![11], damaged: "log/000007.log: short".into(), ..Identity::default() };
+        let said = waiting_reason(&config("n1"), &gathering, &identity);
+        assert!(said.contains("000007.log") && said.contains("n2") && said.contains("put their original files back"), "{said}");
+    }
+
     #[test]
     fn restored_nodes_begin_only_with_the_same_backup() {
         let seed = |digest: u8| codec::log::Seed { digest: vec![digest; 16], ..Default::default() };
@@ -235,7 +273,10 @@ mod tests {
         for other in [config("n3"), restored("n3", 8)] {
             gathering.peer_up(&says("n3", 3, &other));
             assert_eq!(gathering.bootstrap(&restored("n1", 7), 1, 0), None);
-            assert!(waiting_reason(&restored("n1", 7), &gathering, 1).contains("not restored from the same backup"));
+            assert!(
+                waiting_reason(&restored("n1", 7), &gathering, &Identity { raft_id: 1, ..Identity::default() })
+                    .contains("not restored from the same backup")
+            );
         }
         assert_eq!(gathering.bootstrap(&config("n1"), 1, 0), None, "nor is an empty one taken in");
         gathering.peer_up(&says("n3", 3, &restored("n3", 7)));

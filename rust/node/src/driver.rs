@@ -418,6 +418,7 @@ impl Driver {
                 ConsensusError::Malformed(_) => {
                     self.alerts.insert("a peer sent a malformed Raft message".into());
                 }
+                ConsensusError::LostEntries { .. } => self.retire(&error.to_string()),
                 error => self.halt(error.to_string()),
             }
         }

@@ -22,8 +22,9 @@ const CHECK_US: Micros = 2_000_000;
 const DISPUTE_US: Micros = 5_000_000;
 /// A leader that must fence itself gives leadership away in this time, or just steps down.
 const HAND_OVER_US: Micros = 1_500_000;
-/// A verification that is not complete after this time does not hold up the next one.
-const VERIFY_US: Micros = 600_000_000;
+/// A verification that is not complete after this time does not hold up the next one: a member that is still
+/// reading answers the older one only.
+const VERIFY_US: Micros = 2_000_000;
 /// How often a fenced node asks for a snapshot; Raft drops what is asked twice.
 const ASK_US: Micros = 500_000;
 
@@ -325,11 +326,15 @@ impl Driver {
         if !forgotten {
             return;
         }
-        let reason = format!(
-            "the log ends with entry {last_index} and term {term}, but this node had acknowledged entry {} to the leader of term {}: \
-             the directory is an older copy, or has lost what was synced",
+        self.retire(&format!(
+            "the log ends with entry {last_index} and term {term}, but this node had acknowledged entry {} to the leader of term {}",
             acknowledged.index, acknowledged.term
-        );
+        ));
+    }
+
+    /// This log has lost what it had promised: its identity must never vote again.
+    pub(crate) fn retire(&mut self, what: &str) {
+        let reason = format!("{what}: the directory is an older copy, or has lost what was synced");
         self.effects.push(Effect::Retire { reason });
     }
 

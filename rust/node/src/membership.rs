@@ -413,8 +413,9 @@ impl Driver {
         for member in members {
             let Some(stranger) = self.membership.strangers.get(&member.node_id) else { continue };
             let invited = member.state == MemberState::Joining && member.raft_id == 0;
-            let retired =
-                stranger.retired.contains(&member.raft_id) && member.raft_id != 0 && member.state != MemberState::Leaving;
+            // Where the damaged directory's own id could not be read, the name alone says whose it was.
+            let said = stranger.retired.contains(&member.raft_id) || stranger.retired.last() == Some(&0);
+            let retired = said && member.raft_id != 0 && member.state != MemberState::Leaving;
             if (invited || retired || member.state == MemberState::Replacing) && !known.contains(&stranger.raft_id) {
                 let retires = if retired { member.raft_id } else { 0 };
                 let node_id = member.node_id.clone();

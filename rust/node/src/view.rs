@@ -167,7 +167,7 @@ impl Driver {
         let own = [self.guard.fenced(), self.guard.stopped()].into_iter().flatten().map(str::to_owned);
         view.alerts = own.chain(self.alerts.iter().cloned()).chain(self.peers.alerts()).collect();
         let Some(consensus) = &self.consensus else {
-            view.waiting = waiting_reason(&self.config, &self.gathering, self.identity.raft_id);
+            view.waiting = waiting_reason(&self.config, &self.gathering, &self.identity);
             return view;
         };
         let leader = consensus.leader();

@@ -297,6 +297,7 @@ impl Cluster {
             }
             Effect::InstallSnapshot { number, base, hard_state } => {
                 host.rows = host.received.take().expect("a received snapshot");
+                assert!(hard_state.term >= host.hard_state.term, "an install forgets term {}", host.hard_state.term);
                 host.base = base;
                 host.hard_state = hard_state;
                 host.log.clear();
