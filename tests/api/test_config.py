@@ -20,6 +20,7 @@ def test_the_defaults_are_a_cluster_of_one_on_loopback() -> None:
     assert json.loads(config.to_native("127.0.0.1:8080")) == {
         "node_id": "node-1",
         "data_dir": "node-1-data",
+        "role": "voter",
         "raft_listen": "127.0.0.1:5000",
         "raft_advertise": "",
         "http_address": "127.0.0.1:8080",
