@@ -178,6 +178,12 @@ SIM := $(CACHE)/target-sim/sim/sim
 sim-build: | tools
 	CARGO_TARGET_DIR=$(CACHE)/target-sim cargo build --profile sim --locked -p sim
 
+##: sim-cut	the seeds that CI runs, whether or not they are on record
+.PHONY: sim-cut
+sim-cut: sim-build
+	$(SIM) --profile all --voters 3,5,7 --first 1 --seeds 2000
+	$(SIM) --profile everything --voters 101 --first 1 --seeds 20
+
 ##: mutants	every planted bug must be noticed by the simulator: [ONLY=name] [SEEDS_MAX=5000]
 .PHONY: mutants
 mutants: | tools
