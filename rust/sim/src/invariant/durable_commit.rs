@@ -15,8 +15,10 @@ use crate::host::Host;
 pub struct DurableCommit {
     /// Node → commit index that was checked.
     checked: BTreeMap<usize, u64>,
-    /// Node → its configuration, and the one before its last turn.
+    /// Node → its configuration, and the one before its commit index moved last.
     configurations: BTreeMap<usize, [ConfState; 2]>,
+    /// Node → commit index at which they were looked at.
+    looked_at: BTreeMap<usize, u64>,
     /// Node → the term that it led when it took its turn last.
     led: BTreeMap<usize, u64>,
 }
@@ -26,10 +28,15 @@ impl DurableCommit {
         self.checked.remove(&at);
         self.led.remove(&at);
         self.configurations.remove(&at);
+        self.looked_at.remove(&at);
     }
 
     /// Any node has taken its turn.
     pub fn configuration(&mut self, at: usize, consensus: &Consensus) {
+        // It changes only where entries are committed or a snapshot is taken.
+        if self.looked_at.insert(at, consensus.commit_index()) == Some(consensus.commit_index()) {
+            return;
+        }
         let now = consensus.configuration();
         let known = self.configurations.entry(at).or_insert_with(|| [now.clone(), now.clone()]);
         if known[1] != *known.first().unwrap_or(now) {
