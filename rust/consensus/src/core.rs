@@ -172,7 +172,7 @@ impl Consensus {
 
     pub fn tick(&mut self) {
         // A fenced member's election timeout never passes.
-        if !self.fenced {
+        if !self.fenced && !self.awaits_snapshot() {
             self.raw.tick();
         }
         self.timeout.keep(&mut self.raw.raft);
@@ -182,6 +182,9 @@ impl Consensus {
     pub fn step(&mut self, message: &[u8]) -> Result<(), ConsensusError> {
         let message = Message::parse_from_bytes(message).map_err(|e| ConsensusError::Malformed(e.to_string()))?;
         if message.to != self.raft_id || (self.fenced && is_about_elections(&message)) {
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.awaits_snapshot() {
             return Ok(());
         }
         if message.get_msg_type() == MessageType::MsgAppend {
@@ -249,6 +252,12 @@ impl Consensus {
         let campaigned = self.raw.campaign().map_err(|e| ConsensusError::Raft(e.to_string()));
         self.timeout.keep(&mut self.raw.raft);
         campaigned
+    }
+
+    /// The log has started over behind a snapshot whose state is not in use yet. Such a member cannot
+    /// campaign: the crate would look for entries to apply that are not there, and panic.
+    fn awaits_snapshot(&self) -> bool {
+        self.raw.raft.raft_log.applied < self.raw.store().base().0
     }
 
     /// Everything up to round `number` is durable.

@@ -137,6 +137,7 @@ impl Invariants {
         match effect {
             Effect::Persist { entries, .. } => {
                 self.append_only.append(hosts, at, entries)?;
+                one_change::OneChange::proposed(hosts, at, entries)?;
                 self.change.append(at, entries);
                 self.matching.append(hosts, at, entries)
             }

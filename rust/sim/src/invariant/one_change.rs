@@ -1,4 +1,5 @@
-//! One configuration change in flight: a leader's log holds at most one that is not committed.
+//! One configuration change in flight: a leader's log holds at most one that is not committed, and
+//! it proposes none before an entry of its own term is committed (raft-dev, 2015-07-10).
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,19 @@ impl OneChange {
         let changes = self.changes.entry(at).or_default();
         changes.retain(|index| *index < first.index);
         changes.extend(entries.iter().filter(|e| e.kind == EntryKind::ConfChange).map(|e| e.index));
+    }
+
+    /// Node `at` is about to save these entries.
+    pub fn proposed(hosts: &[Host], at: usize, entries: &[LogEntry]) -> Check {
+        let Some(consensus) = hosts[at].process.as_ref().and_then(|p| p.consensus()) else { return Ok(()) };
+        let own = |e: &&LogEntry| e.kind == EntryKind::ConfChange && e.term == consensus.term();
+        match entries.iter().find(own) {
+            Some(change) if consensus.role() == consensus::Role::Leader && !consensus.committed_in_term() => {
+                let text = format!("n{} proposes {} before it has committed in term {}", at + 1, change.index, change.term);
+                broken("a change waits for the term's first commit", text)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A leader has taken its turn. One that has just started may know less than is committed:
