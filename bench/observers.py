@@ -128,14 +128,14 @@ def trace_voters(cluster: Cluster) -> None:
         node.command += ["--config", str(settings)]
 
 
-def listed(cluster: Cluster, count: int) -> bool:
-    """Whether the leader sees so many observers that follow closely."""
+def listed(cluster: Cluster, count: int, lag_max: int = SETTLED_LAG) -> bool:
+    """Whether the leader sees so many observers that follow and are at most `lag_max` entries behind."""
     answer = cluster.leader().try_call("GET", "/cluster/nodes")
     nodes = answer.body["nodes"] if answer is not None and answer.status == 200 else []
     near = [
         n
         for n in nodes
-        if n["node_role"] == "observer" and n["parent"] and (n["lag"] if n["lag"] is not None else 1e9) <= SETTLED_LAG
+        if n["node_role"] == "observer" and n["parent"] and (n["lag"] if n["lag"] is not None else 1e9) <= lag_max
     ]
     return len(near) >= count
 
@@ -263,6 +263,7 @@ def main() -> int:
             until(lambda: listed(cluster, given.observers), f"{given.observers} observers follow", 300.0)
             print(f"{given.observers} observers follow after {time.monotonic() - began:.1f} s", flush=True)
             beside = Load(cluster, given.rate, given.seconds, [host.pid for host in hosts])
+            until(lambda: listed(cluster, given.observers, 0), "every observer has applied the last entry")
             beside.report(f"{given.voters} voters and {given.observers} observers in {given.hosts} processes")
         finally:
             for host in hosts:

@@ -27,7 +27,7 @@ pub const FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Entries of one batch.
 const BATCH_BYTES_MAX: usize = 512 << 10;
 /// A child with nothing but a few entries to get waits this long after the batch before.
-const PACE_US: Micros = 8_000;
+const PACE_US: Micros = 16_000;
 /// Without entries a child hears from its parent this often: four times before it counts as silence.
 const HEARTBEAT_US: Micros = 250_000;
 /// A child that says nothing for this long has gone.
