@@ -40,6 +40,11 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// When the newest round that a quorum has confirmed began.
+    pub fn confirmed_us(&self) -> Option<Micros> {
+        self.quorum_us
+    }
+
     /// An own command of this term, packed in the next turn; dropped beyond the bound, and proposed
     /// again by whoever wants it.
     pub(crate) fn push(&mut self, body: Body) {

@@ -21,6 +21,7 @@ use crate::driver::Driver;
 use crate::effect::Effect;
 use crate::event::{Member, Micros, Token};
 use crate::plan::{Known, NextStep, is_settled, next_step};
+use crate::reads::Reader;
 
 /// A member that joins is told of the cluster this often, until it has its role.
 const WELCOME_US: Micros = 500_000;
@@ -61,6 +62,8 @@ pub struct Membership {
     removed: bool,
     /// From here on: of one leadership.
     since_us: Option<Micros>,
+    /// Members without a row, and when they came.
+    doubted: BTreeMap<u64, Micros>,
     catching: BTreeMap<u64, Catching>,
     /// The own commands proposed last stand at or below this index.
     asked_index: u64,
@@ -79,6 +82,7 @@ impl Membership {
     pub fn stop_leading(&mut self) {
         (self.since_us, self.asked_index, self.welcome_at_us, self.hand_over_at_us) = (None, 0, 0, 0);
         self.catching.clear();
+        self.doubted.clear();
     }
 
     pub fn is_removed(&self) -> bool {
@@ -187,7 +191,29 @@ impl Driver {
         let has_row = || self.peers.members().iter().any(|m| m.raft_id == raft_id || m.replaces.contains(&raft_id));
         let known = has_member(consensus.configuration(), raft_id) || has_row();
         if !known && self.leader.is_established() && self.is_leader() {
-            self.refuse_peer(raft_id);
+            // This leader may have been deposed without knowing, and the member admitted by the next one.
+            if self.membership.doubted.len() < REFUSED_MAX {
+                self.membership.doubted.entry(raft_id).or_insert(self.now_us);
+            }
+            self.reads.wait(Reader::Lease);
+        }
+    }
+
+    /// A quorum has confirmed a round that began after a stranger came: whoever admitted it led before
+    /// this leader did, or was this one, and its row would be here.
+    fn refuse_doubted(&mut self) {
+        let confirmed_us = self.leader.confirmed_us();
+        let sure = |at: &Micros| confirmed_us.is_some_and(|begun| begun >= *at);
+        let due: Vec<u64> = self.membership.doubted.iter().filter(|(_, at)| sure(at)).map(|(id, _)| *id).collect();
+        for raft_id in due {
+            self.membership.doubted.remove(&raft_id);
+            let row = ids(self.peers.members()).contains(&raft_id);
+            if !row && self.consensus.as_ref().is_some_and(|c| !has_member(c.configuration(), raft_id)) {
+                self.refuse_peer(raft_id);
+            }
+        }
+        if !self.membership.doubted.is_empty() {
+            self.reads.wait(Reader::Lease);
         }
     }
 
@@ -333,6 +359,7 @@ impl Driver {
     pub(crate) fn lead_membership(&mut self) {
         let since_us = *self.membership.since_us.get_or_insert(self.now_us);
         self.welcome_members();
+        self.refuse_doubted();
         let Some(consensus) = &self.consensus else { return };
         let learners = &consensus.configuration().learners;
         let progress: Vec<_> = consensus.progress().into_iter().filter(|p| learners.contains(&p.raft_id)).collect();
@@ -479,12 +506,14 @@ impl Driver {
             NextStep::Change(changes) => drop(consensus.change_members(&changes)),
             NextStep::HandOver if now_us < self.membership.hand_over_at_us => {}
             NextStep::HandOver => {
-                self.membership.hand_over_at_us = now_us + HAND_OVER_US;
                 let stays = |id: &u64| self.peers.members().iter().any(|m| m.raft_id == *id && m.state != MemberState::Leaving);
                 if let Some(to) = self.most_caught_up_of(stays)
                     && let Some(consensus) = &mut self.consensus
                 {
                     consensus.transfer_leader(to);
+                    // Without anybody to hand over to, the next tick looks again: check-quorum forgets who was
+                    // active twice in this time, and in step with it nobody would ever be found.
+                    self.membership.hand_over_at_us = now_us + HAND_OVER_US;
                 }
             }
         }

@@ -97,6 +97,11 @@ impl World {
 
     pub(crate) fn replace_lost(&mut self) {
         let Some((lost, _)) = self.lost else { return };
+        // Asked once more only while nothing has come of it: a second replacement would be for the new directory.
+        let (machine, id) = (self.invariants.replay.machine(), self.hosts[lost].raft_id);
+        if !machine.members().any(|(_, m)| m.raft_id == id && m.state() == MemberState::Active) {
+            return;
+        }
         let node_id = self.hosts[lost].node_id.clone();
         self.ask(Body::ReplaceMember(ReplaceMember { node_id, address: String::new(), alive: Vec::new() }));
     }

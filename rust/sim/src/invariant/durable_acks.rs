@@ -26,6 +26,10 @@ pub fn sent(hosts: &[Host], at: usize, body: &PeerBody) -> Check {
         return Ok(());
     }
     let saved = log.hard_state();
+    // Set free by a sync of an older term, and overtaken by a newer one's: to its receiver it is late, no more.
+    if message.term < saved.term {
+        return Ok(());
+    }
     if message.get_msg_type() == MessageType::MsgAppendResponse {
         let last = log.last_index().max(log.base().index);
         if message.index > last || message.term > saved.term {
