@@ -58,6 +58,7 @@ native: $(BUILD_ENV)/.installed
 .PHONY: build
 build: native .venv/.installed
 	@$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/taskquorum-*.whl
+	@{ git describe --always --abbrev=9 --dirty=+ 2>/dev/null || echo unknown; } > .venv/.built-from
 	@$(BIN)/taskquorum --help >/dev/null
 	@$(BIN)/python -m taskquorum.scheduling.runner
 	@echo "make: $(BIN)/taskquorum is ready"

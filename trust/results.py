@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,14 @@ CAMPAIGNS = ROOT / "docs" / "trust-results.json"
 
 
 def commit() -> str:
-    """The checkout's commit, with `+` after it if files differ."""
+    """The commit that the installed build was made from, with `+` after it if files differed.
+
+    `make build` notes it beside the environment. Where nothing is installed (the simulator's own build), it is the
+    checkout's.
+    """
+    noted = Path(sys.prefix) / ".built-from"
+    if noted.exists():
+        return noted.read_text().strip()
     head = subprocess.run(["git", "describe", "--always", "--abbrev=9", "--dirty=+"], cwd=ROOT, capture_output=True, text=True)
     return head.stdout.strip() or "unknown"
 

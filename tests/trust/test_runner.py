@@ -104,3 +104,10 @@ def test_campaigns_add_up_and_the_table_names_their_seeds(tmp_path: Path, monkey
     )
     row = next(line for line in report.table([campaign]).splitlines() if "planted" in line)
     assert row == "| R0 | planted · ring | 4 | 0 | 0 lost, 20 acknowledged, 4 seconds at most | 1–4 | `abc` | 2026-01-02 |"
+
+
+def test_a_record_names_the_build_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: the checkout moved on after the build → the record names what is installed, not the checkout."""
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    (tmp_path / ".built-from").write_text("0123abcde+\n")
+    assert results.commit() == "0123abcde+"
