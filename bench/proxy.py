@@ -5,15 +5,15 @@ import contextlib
 import threading
 
 CHUNK_BYTES = 1 << 18
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class DelayProxy:
-    """Runs in a thread of its own; `front(port)` gives a port whose connections reach `port` late."""
+class LoopbackProxy:
+    """Runs in a thread of its own; `front(port)` gives a port whose connections reach `port` on loopback."""
 
-    def __init__(self, delay_ms: float) -> None:
-        self.delay_s = delay_ms / 1000
+    def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
         self.thread.start()
 
     def front(self, port: int) -> int:
@@ -31,7 +31,38 @@ class DelayProxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
+        # `close` ends what is open; asyncio would print it as a failure of the connection's callback.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._link((reader, writer), (far_reader, far_writer))
+
+    async def _link(self, near: Stream, far: Stream) -> None:
+        """Carries one connection until it ends."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends every connection and the thread."""
+
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+
+class DelayProxy(LoopbackProxy):
+    """Each byte arrives `delay_ms` late, in both directions."""
+
+    def __init__(self, delay_ms: float) -> None:
+        self.delay_s = delay_ms / 1000
+        super().__init__("bench-proxy")
+
+    async def _link(self, near: Stream, far: Stream) -> None:
+        await asyncio.gather(self._pipe(near[0], far[1]), self._pipe(far[0], near[1]))
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Each chunk is written `delay_s` after it was read, in order; one side's end ends the other."""
@@ -57,7 +88,3 @@ class DelayProxy:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await emptying
         writer.close()
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)

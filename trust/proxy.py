@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import random
 import struct
-import threading
 from dataclasses import dataclass
 
+from bench.proxy import CHUNK_BYTES, LoopbackProxy, Stream
+
 HEADER_BYTES = 12
-CHUNK_BYTES = 1 << 18
 # Frames under way on one stream: then the sender is pushed back.
 QUEUE_FRAMES = 1024
 # A frame that waits to be swapped goes on alone after this long.
@@ -90,33 +90,18 @@ class Troubler:
         return [] if held is None else [held]
 
 
-class FrameProxy:
-    """Runs in a thread of its own. `trouble` may be changed at any time and counts for every frame from then on."""
+class FrameProxy(LoopbackProxy):
+    """`trouble` may be changed at any time and counts for every frame from then on."""
 
     def __init__(self, seed: int) -> None:
         self.trouble = CALM
         self.frames = 0
         self._seed = seed
         self._streams = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="trust-proxy", daemon=True)
-        self._thread.start()
+        super().__init__("trust-proxy")
 
-    def front(self, port: int) -> int:
-        """A port to dial instead of `port` on loopback."""
-
-        async def serve() -> int:
-            server = await asyncio.start_server(lambda r, w: self._serve(r, w, port), "127.0.0.1", 0)
-            return int(server.sockets[0].getsockname()[1])
-
-        return asyncio.run_coroutine_threadsafe(serve(), self._loop).result(10)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            writer.close()
-            return
+    async def _link(self, near: Stream, far: Stream) -> None:
+        (reader, writer), (far_reader, far_writer) = near, far
         self._streams += 1
         troubler = Troubler(self._seed * 100_000 + self._streams)
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE_FRAMES)
@@ -136,7 +121,7 @@ class FrameProxy:
             while chunk := await reader.read(CHUNK_BYTES):
                 for frame in cutter.feed(chunk):
                     # Late, but in order: another order is a matter of `swap`.
-                    due = max(due, self._loop.time() + troubler.delay_s(self.trouble))
+                    due = max(due, self.loop.time() + troubler.delay_s(self.trouble))
                     self.frames += 1
                     for passed in troubler.pass_on(frame, self.trouble):
                         await queue.put((due, passed))
@@ -150,7 +135,7 @@ class FrameProxy:
                     for frame in troubler.release():
                         writer.write(frame)
                     continue
-                if (ahead := due - self._loop.time()) > 0:
+                if (ahead := due - self.loop.time()) > 0:
                     await asyncio.sleep(ahead)
                 writer.write(frame)
                 await writer.drain()
@@ -160,15 +145,3 @@ class FrameProxy:
             while chunk := await reader.read(CHUNK_BYTES):
                 writer.write(chunk)
                 await writer.drain()
-
-    def close(self) -> None:
-        async def end() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
