@@ -15,9 +15,8 @@ from trust.docker import DockerCluster
 from trust.links import Partition, both
 from trust.partitioned import HOLD_S, look_at, run_partition
 from trust.probes import Probes
+from trust.renewed import renewed
 from trust.suite import Counts, RunOne, Suite
-
-RUNS_A_CLUSTER = 60
 
 
 def run_one(cluster: DockerCluster, seed: int) -> Counts:
@@ -58,28 +57,10 @@ def run_one(cluster: DockerCluster, seed: int) -> Counts:
 
 @contextmanager
 def session(directory: Path) -> Iterator[RunOne]:
-    """One cluster for many partitions, made anew now and then."""
+    """One cluster for many partitions."""
     docker.need()
-    running: list[DockerCluster] = []
-    used = [0]
-
-    def one(seed: int, _: Path) -> Counts:
-        if not running or used[0] == RUNS_A_CLUSTER:
-            while running:
-                running.pop().stop()
-            place = directory / f"cluster-{seed}"
-            place.mkdir()
-            running.append(DockerCluster(place))
-            running[0].start()
-            used[0] = 0
-        used[0] += 1
-        return run_one(running[0], seed)
-
-    try:
+    with renewed(directory, DockerCluster, run_one) as one:
         yield one
-    finally:
-        while running:
-            running.pop().stop()
 
 
 SUITE = Suite(name="docker", id="R3", title="partitions of containers (Docker)", full=100, cut=2, session=session)

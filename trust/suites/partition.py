@@ -15,12 +15,11 @@ from trust.links import SHAPES, Partition, partition
 from trust.netns import NetnsCluster
 from trust.partitioned import HOLD_S, look_at, run_partition
 from trust.probes import Probes
+from trust.renewed import renewed
 from trust.suite import Counts, RunOne, Suite
 
 NODES = 5
 FLAPS = 3
-# A cluster's state stays small.
-RUNS_A_CLUSTER = 60
 
 
 def _break(cluster: NetnsCluster, probes: Probes, part: Partition) -> tuple[float, float]:
@@ -57,29 +56,10 @@ def run_one(cluster: NetnsCluster, seed: int) -> Counts:
 
 @contextmanager
 def session(directory: Path) -> Iterator[RunOne]:
-    """One cluster for many partitions, made anew now and then."""
+    """One cluster for many partitions."""
     netns.need()
-    running: list[NetnsCluster] = []
-    used = [0]
-
-    def one(seed: int, _: Path) -> Counts:
-        if not running or used[0] == RUNS_A_CLUSTER:
-            while running:
-                running.pop().stop()
-            place = directory / f"cluster-{seed}"
-            place.mkdir()
-            cluster = NetnsCluster(place, NODES)
-            running.append(cluster)
-            cluster.start()
-            used[0] = 0
-        used[0] += 1
-        return run_one(running[0], seed)
-
-    try:
+    with renewed(directory, lambda place: NetnsCluster(place, NODES), run_one) as one:
         yield one
-    finally:
-        while running:
-            running.pop().stop()
 
 
 SUITE = Suite(
