@@ -73,13 +73,19 @@ def compare(ledger: Ledger, held: Mapping[str, Sequence[str]]) -> Findings:
     )
 
 
-def judge(ledger: Ledger, held_by: Mapping[str, Mapping[str, Sequence[str]]]) -> Counts:
-    """Counts for a run whose nodes hold the same and what they must. Raises [`Violation`] otherwise."""
+def complaint(ledger: Ledger, held_by: Mapping[str, Mapping[str, Sequence[str]]]) -> str | None:
+    """What is wrong with what the nodes hold, as one line; None if it is what was acknowledged."""
     found = {node: compare(ledger, held) for node, held in held_by.items()}
     problems = [f"{node}: {findings.text()}" for node, findings in found.items() if findings]
     problems += [f"{key} was acknowledged as {first} and as {second}" for key, first, second in ledger.contradictions]
-    if problems:
-        raise Violation(f"of {len(ledger.acks)} acknowledged writes: " + "; ".join(problems))
+    return f"of {len(ledger.acks)} acknowledged writes: " + "; ".join(problems) if problems else None
+
+
+def judge(ledger: Ledger, held_by: Mapping[str, Mapping[str, Sequence[str]]]) -> Counts:
+    """Counts for a run whose nodes hold the same and what they must. Raises [`Violation`] otherwise."""
+    wrong = complaint(ledger, held_by)
+    if wrong is not None:
+        raise Violation(wrong)
     if len({tuple(sorted((key, *ids) for key, ids in held.items())) for held in held_by.values()}) > 1:
         raise Violation("the nodes hold different writes at the same index")
     return {"acknowledged": len(ledger.acks), "unknown": len(ledger.sent) - len(ledger.acks), "lost": 0, "doubled": 0}

@@ -8,19 +8,20 @@ counts = verify(cluster, load.ledger, run="r7")  # raises Violation
 """
 
 import asyncio
+import http.client
 import json
 import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import orjson
 from bench.cluster import Cluster, Node, until
 from bench.wire import Connection
 
-from trust.ledger import OP_LABEL, Ack, Ledger, judge
+from trust.ledger import OP_LABEL, Ack, Ledger, complaint, judge
 from trust.suite import Counts, Violation
 
 # An attempt without an answer for this long is tried again elsewhere.
@@ -223,4 +224,17 @@ def verify(cluster: Cluster, ledger: Ledger, run: str, timeout_s: float = CONVER
                 break
     except (TimeoutError, RuntimeError) as error:
         raise Violation(f"the cluster did not come together again: {error}") from error
+    except Violation as differs:
+        # A divergence is often the trace of a write that a client lost: both belong to the finding.
+        wrong = complaint(ledger, held_by_those_that_answer(nodes, run))
+        raise Violation(f"{differs}; {wrong}" if wrong else str(differs)) from differs
     return judge(ledger, held_by)
+
+
+def held_by_those_that_answer(nodes: Iterable[Node], run: str) -> dict[str, dict[str, list[str]]]:
+    """[`held`] of each node that lists its tasks: one that fenced itself does not."""
+    found = {}
+    for node in nodes:
+        with suppress(OSError, http.client.HTTPException, RuntimeError):
+            found[node.name] = held(node, run)
+    return found
