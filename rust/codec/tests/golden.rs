@@ -46,7 +46,7 @@ fn every_command_has_a_sample() {
             Command::decode(bytes.as_slice()).ok()?.body.map(|body| body.name())
         })
         .collect();
-    let sampled: BTreeSet<&str> = common::bodies().iter().map(codec::command::Body::name).collect();
+    let sampled: BTreeSet<&str> = common::commands::bodies().iter().map(codec::command::Body::name).collect();
     assert_eq!(sampled, known);
-    assert_eq!(sampled.len(), common::bodies().len());
+    assert_eq!(sampled.len(), common::commands::bodies().len());
 }
