@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fs::Disk;
+use crate::disk::Disk;
 use crate::image;
 use crate::model::Loss;
 

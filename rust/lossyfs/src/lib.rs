@@ -8,12 +8,14 @@
 //! ```text
 //! model    inodes, what is current and what is durable, power loss (pure)
 //! rules    which operation fails, is short, slow, or freezes the file system (pure)
+//! disk     the gate that every operation passes: now, later or never
 //! fs       the FUSE edge
 //! control  one line a command over a Unix socket
 //! image    the backing directory
 //! ```
 
 pub mod control;
+pub mod disk;
 pub mod fs;
 pub mod image;
 pub mod model;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fuser::{Config, MountOption, Session};
-use lossyfs::fs::{Disk, LossyFs};
+use lossyfs::disk::Disk;
+use lossyfs::fs::LossyFs;
 use lossyfs::model::Model;
 use lossyfs::{control, image};
 

@@ -2,85 +2,22 @@
 //! Between them lie the pending operations, in order. Pure: no clock, no I/O; chance comes from a seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 
-pub type Ino = u64;
+mod inode;
+mod loss;
+
+use inode::{DataOp, NameOp, apply_data, apply_name};
+use loss::{Chance, survivors};
+
+pub use inode::{Body, DirBody, FileBody, Ino, Inode};
+pub use loss::{Loss, Lost};
+
 pub const ROOT: Ino = 1;
-/// The largest unit that a disk writes whole.
-pub const SECTOR_BYTES: usize = 512;
 
 /// Why an operation is refused, as an errno.
 pub type Refused = i32;
 pub type Result<T> = std::result::Result<T, Refused>;
-
-/// A change of a file's bytes that is not durable yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum DataOp {
-    Write { offset: usize, data: Vec<u8> },
-    Resize { bytes: usize },
-}
-
-/// A change of a directory's names that is not durable yet. A rename within the directory is one change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum NameOp {
-    Link { name: OsString, ino: Ino },
-    Unlink { name: OsString },
-    Rename { from: OsString, to: OsString, ino: Ino },
-}
-
-#[derive(Debug, Default)]
-pub struct FileBody {
-    pub current: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<DataOp>,
-}
-
-#[derive(Debug, Default)]
-pub struct DirBody {
-    pub current: BTreeMap<OsString, Ino>,
-    durable: BTreeMap<OsString, Ino>,
-    pending: Vec<NameOp>,
-}
-
-#[derive(Debug)]
-pub enum Body {
-    File(FileBody),
-    Dir(DirBody),
-}
-
-#[derive(Debug)]
-pub struct Inode {
-    pub body: Body,
-    pub mode: u32,
-    /// Microseconds since 1970 of the last change.
-    pub changed_us: u64,
-    /// Current names.
-    pub links: u32,
-    pub open: u32,
-    /// Where it was linked last, for rules that name a path.
-    parent: Ino,
-    name: OsString,
-}
-
-/// What a power loss does with operations that were not synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// All are lost.
-    Clear,
-    /// Of each file a prefix of them survives, and of the next write only some of its sectors. Of each directory a prefix.
-    TornOp,
-    /// Of each file any of them survive, whatever their order. Of each directory a prefix.
-    TornSequence,
-}
-
-/// What a power loss came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    pub operations_lost: u64,
-    pub operations_kept: u64,
-    pub writes_torn: u64,
-    pub bytes_lost: u64,
-}
 
 #[derive(Debug)]
 pub struct Model {
@@ -93,61 +30,6 @@ impl Default for Model {
         let mut inodes = BTreeMap::new();
         inodes.insert(ROOT, Inode::new(Body::Dir(DirBody::default()), 0o755, 0, ROOT, OsStr::new("")));
         Self { inodes, next: ROOT + 1 }
-    }
-}
-
-impl Inode {
-    fn new(body: Body, mode: u32, now_us: u64, parent: Ino, name: &OsStr) -> Self {
-        Self { body, mode, changed_us: now_us, links: 1, open: 0, parent, name: name.to_owned() }
-    }
-
-    pub fn is_dir(&self) -> bool {
-        matches!(self.body, Body::Dir(_))
-    }
-
-    pub fn bytes(&self) -> usize {
-        match &self.body {
-            Body::File(file) => file.current.len(),
-            Body::Dir(_) => 4096,
-        }
-    }
-}
-
-impl FileBody {
-    fn change(&mut self, op: DataOp) {
-        apply_data(&mut self.current, &op);
-        self.pending.push(op);
-    }
-}
-
-fn apply_data(content: &mut Vec<u8>, op: &DataOp) {
-    match op {
-        DataOp::Write { offset, data } => {
-            let end = offset + data.len();
-            if content.len() < end {
-                content.resize(end, 0);
-            }
-            content[*offset..end].copy_from_slice(data);
-        }
-        DataOp::Resize { bytes } => content.resize(*bytes, 0),
-    }
-}
-
-fn apply_name(names: &mut BTreeMap<OsString, Ino>, op: &NameOp) {
-    match op {
-        NameOp::Link { name, ino } => drop(names.insert(name.clone(), *ino)),
-        NameOp::Unlink { name } => drop(names.remove(name)),
-        NameOp::Rename { from, to, ino } => {
-            names.remove(from);
-            names.insert(to.clone(), *ino);
-        }
-    }
-}
-
-impl DirBody {
-    fn change(&mut self, op: NameOp) {
-        apply_name(&mut self.current, &op);
-        self.pending.push(op);
     }
 }
 
@@ -431,74 +313,5 @@ impl Model {
                 inode.links += 1;
             }
         }
-    }
-}
-
-impl Inode {
-    fn names(&self) -> Option<impl Iterator<Item = &Ino>> {
-        match &self.body {
-            Body::Dir(dir) => Some(dir.current.values()),
-            Body::File(_) => None,
-        }
-    }
-}
-
-fn survivors(pending: Vec<DataOp>, loss: Loss, chance: &mut Chance, lost: &mut Lost) -> Vec<DataOp> {
-    let total = pending.len() as u64;
-    let bytes = |ops: &[DataOp]| -> u64 {
-        ops.iter().map(|op| if let DataOp::Write { data, .. } = op { data.len() as u64 } else { 0 }).sum()
-    };
-    let all_bytes = bytes(&pending);
-    let mut kept: Vec<DataOp> = match loss {
-        Loss::Clear => Vec::new(),
-        Loss::TornOp => {
-            let whole = chance.below(pending.len() + 1);
-            let mut kept: Vec<DataOp> = pending[..whole].to_vec();
-            if let Some(DataOp::Write { offset, data }) = pending.get(whole) {
-                lost.writes_torn += 1;
-                kept.extend(sectors(*offset, data, chance));
-            }
-            lost.operations_kept += whole as u64;
-            lost.operations_lost += total - whole as u64;
-            lost.bytes_lost += all_bytes - bytes(&kept);
-            return kept;
-        }
-        Loss::TornSequence => pending.into_iter().filter(|_| chance.below(2) == 0).collect(),
-    };
-    kept.shrink_to_fit();
-    lost.operations_kept += kept.len() as u64;
-    lost.operations_lost += total - kept.len() as u64;
-    lost.bytes_lost += all_bytes - bytes(&kept);
-    kept
-}
-
-/// Some of the sectors that a write covers.
-fn sectors(offset: usize, data: &[u8], chance: &mut Chance) -> Vec<DataOp> {
-    let mut kept = Vec::new();
-    let mut at = 0;
-    while at < data.len() {
-        let end = (at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES).min(data.len());
-        if chance.below(2) == 0 {
-            kept.push(DataOp::Write { offset: offset + at, data: data[at..end].to_vec() });
-        }
-        at = end;
-    }
-    kept
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound.max(1) as u64) as usize
     }
 }
