@@ -1,57 +1,26 @@
 //! [`Consensus`]: one member of a Raft group as a state machine `input → Round`.
+//!
+//! Its inputs and its rounds; what it knows of its group is in `view`.
+
+mod view;
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use codec::log::{ConfState, HardState, LogEntry};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, EntryType, Message, MessageType, Snapshot, SnapshotMetadata};
-use raft::{GetEntriesContext, RawNode, SnapshotStatus, StateRole};
-use thiserror::Error;
+use raft::{GetEntriesContext, RawNode, SnapshotStatus};
 
 use crate::coalesce::coalesce;
-use crate::config::{ConfigError, ConsensusConfig};
+use crate::config::ConsensusConfig;
 use crate::convert::{from_raft_configuration, from_raft_entry, from_raft_hard_state, to_raft_configuration, to_raft_entry};
+use crate::error::ConsensusError;
+use crate::message::{encode, is_about_elections};
+use crate::round::{Outgoing, Round, SnapshotMeta};
 use crate::tail::Tail;
 use crate::timeout::ElectionTimeout;
 
-#[derive(Debug, Error)]
-pub enum ConsensusError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Too much is uncommitted, or leadership is being handed over: try again later.
-    #[error("the proposal was not taken: {0}")]
-    ProposalDropped(String),
-    #[error("this node is not the leader")]
-    NotLeader,
-    #[error("malformed Raft message: {0}")]
-    Malformed(String),
-    /// The leader knows more of this log than it holds: what was acknowledged is gone. Raft cannot go on with it.
-    #[error("the log ends with entry {last_index}, but entry {acknowledged} had been acknowledged to the leader of term {term}")]
-    LostEntries { term: u64, acknowledged: u64, last_index: u64 },
-    #[error("raft: {0}")]
-    Raft(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Leader,
-    Follower,
-    Candidate,
-    Learner,
-}
-
-impl Role {
-    /// The role's name in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-            Role::Candidate => "candidate",
-            Role::Learner => "learner",
-        }
-    }
-}
+pub use view::{PeerProgress, Role};
 
 /// What a member starts with: its durable log and the configuration of its applied state.
 pub struct Start {
@@ -63,57 +32,6 @@ pub struct Start {
     /// The whole log behind the base.
     pub entries: Vec<LogEntry>,
     pub applied_index: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotMeta {
-    pub index: u64,
-    pub term: u64,
-    pub configuration: ConfState,
-}
-
-/// A Raft message for a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    pub to: u64,
-    /// Heartbeats, votes and their answers, which must not wait behind appends.
-    pub urgent: bool,
-    /// The files of a snapshot must go with it.
-    pub snapshot: bool,
-    pub bytes: Bytes,
-}
-
-/// One round of output, to be carried out in the order of its fields.
-#[derive(Debug, Default)]
-pub struct Round {
-    /// Not 0: save `entries` and `hard_state` with one sync, then call [`Consensus::persisted`].
-    pub persist: u64,
-    pub entries: Vec<LogEntry>,
-    pub hard_state: Option<HardState>,
-    /// Install this snapshot first (with the same sync).
-    pub snapshot: Option<SnapshotMeta>,
-    /// Free to go now.
-    pub messages: Vec<Outgoing>,
-    /// Committed entries to apply, in order; configuration changes have been taken into account.
-    pub committed: Vec<LogEntry>,
-    /// Configuration after each committed configuration change.
-    pub configurations: Vec<(u64, ConfState)>,
-    /// Rounds of read index that a quorum has confirmed: (round, index).
-    pub readable: Vec<(u64, u64)>,
-    /// Leader or role have changed.
-    pub role_changed: bool,
-}
-
-/// Progress of one peer as the leader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerProgress {
-    pub raft_id: u64,
-    pub match_index: u64,
-    /// Heard from within the last check-quorum interval.
-    pub recently_active: bool,
-    pub snapshotting: bool,
-    /// It takes entries as they come.
-    pub replicating: bool,
 }
 
 struct Unpersisted {
@@ -411,102 +329,4 @@ impl Consensus {
             round.committed.push(from_raft_entry(entry));
         }
     }
-
-    // ---- view ------------------------------------------------------------------------------
-
-    pub fn role(&self) -> Role {
-        match self.raw.raft.state {
-            StateRole::Leader => Role::Leader,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-            StateRole::Follower if self.configuration.learners.contains(&self.raft_id) => Role::Learner,
-            StateRole::Follower => Role::Follower,
-        }
-    }
-
-    pub fn raft_id(&self) -> u64 {
-        self.raft_id
-    }
-
-    /// Raft id of the leader, 0 for none known.
-    pub fn leader(&self) -> u64 {
-        self.raw.raft.leader_id
-    }
-
-    pub fn term(&self) -> u64 {
-        self.raw.raft.term
-    }
-
-    pub fn commit_index(&self) -> u64 {
-        self.raw.raft.raft_log.committed
-    }
-
-    pub fn last_index(&self) -> u64 {
-        self.raw.raft.raft_log.last_index()
-    }
-
-    /// (index, term) before the first entry.
-    pub fn base(&self) -> (u64, u64) {
-        self.raw.store().base()
-    }
-
-    pub fn configuration(&self) -> &ConfState {
-        &self.configuration
-    }
-
-    /// Whether leadership is being handed over.
-    pub fn transferring(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
-    }
-
-    /// Whether the leader has committed an entry of its own term (reads and policy wait for it).
-    pub fn committed_in_term(&self) -> bool {
-        self.raw.raft.commit_to_current_term()
-    }
-
-    /// Ticks of the election timeout drawn for the current term.
-    pub fn election_timeout_ticks(&self) -> usize {
-        self.raw.raft.randomized_election_timeout()
-    }
-
-    /// Every member's progress, by raft id; meaningful on the leader.
-    pub fn progress(&self) -> Vec<PeerProgress> {
-        let mut all: Vec<_> = self
-            .raw
-            .raft
-            .prs()
-            .iter()
-            .map(|(id, progress)| PeerProgress {
-                raft_id: *id,
-                match_index: progress.matched,
-                recently_active: *id == self.raft_id || progress.recent_active,
-                snapshotting: progress.state == raft::ProgressState::Snapshot,
-                replicating: *id == self.raft_id || progress.state == raft::ProgressState::Replicate,
-            })
-            .collect();
-        all.sort_unstable_by_key(|p| p.raft_id);
-        all
-    }
-}
-
-/// Index of the snapshot that an encoded MsgSnapshot carries.
-pub fn snapshot_index(message: &[u8]) -> Option<u64> {
-    let message = Message::parse_from_bytes(message).ok()?;
-    (message.get_msg_type() == MessageType::MsgSnapshot).then(|| message.get_snapshot().get_metadata().index)
-}
-
-fn is_about_elections(message: &Message) -> bool {
-    matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow)
-}
-
-/// Whether an encoded message appends entries from index 1 on.
-pub fn begins_at_first_entry(message: &[u8]) -> bool {
-    let Ok(message) = Message::parse_from_bytes(message) else { return false };
-    message.get_msg_type() == MessageType::MsgAppend && message.index == 0 && !message.entries.is_empty()
-}
-
-fn encode(message: Message) -> Outgoing {
-    let kind = message.get_msg_type();
-    let urgent = !matches!(kind, MessageType::MsgAppend | MessageType::MsgAppendResponse | MessageType::MsgSnapshot);
-    let bytes = message.write_to_bytes().expect("a message in memory encodes");
-    Outgoing { to: message.to, urgent, snapshot: kind == MessageType::MsgSnapshot, bytes: bytes.into() }
 }

@@ -15,14 +15,18 @@ mod coalesce;
 mod config;
 mod convert;
 mod core;
+mod error;
 mod membership;
+mod message;
 mod observe;
+mod round;
 mod tail;
 mod timeout;
 
 pub use config::{ConfigError, ConsensusConfig};
-pub use core::{
-    Consensus, ConsensusError, Outgoing, PeerProgress, Role, Round, SnapshotMeta, Start, begins_at_first_entry, snapshot_index,
-};
+pub use core::{Consensus, PeerProgress, Role, Start};
+pub use error::ConsensusError;
 pub use membership::{MemberChange, has_member, is_joint};
+pub use message::{begins_at_first_entry, snapshot_index};
 pub use observe::{configuration_after, snapshot_message, snapshot_position};
+pub use round::{Outgoing, Round, SnapshotMeta};

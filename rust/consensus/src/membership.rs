@@ -6,7 +6,8 @@
 use codec::log::ConfState;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 
-use crate::core::{Consensus, ConsensusError, Role};
+use crate::core::{Consensus, Role};
+use crate::error::ConsensusError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberChange {

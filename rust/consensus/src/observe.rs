@@ -8,7 +8,7 @@ use raft::eraftpb::{ConfChangeV2, Message, MessageType, Snapshot, SnapshotMetada
 
 use crate::config::ConsensusConfig;
 use crate::convert::{from_raft_configuration, to_raft_configuration};
-use crate::core::SnapshotMeta;
+use crate::round::SnapshotMeta;
 use crate::tail::Tail;
 
 /// The configuration after a committed configuration change, as Raft computes it; `None` if Raft
