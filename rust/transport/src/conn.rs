@@ -9,9 +9,9 @@ use codec::peer::{Hello, Lane, PeerBody};
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::event::NetEvent;
 use crate::frame_bytes_max;
 use crate::framing::{FrameReader, encode};
-use crate::net::NetEvent;
 use crate::outbox::PeerQueues;
 use crate::queue::Outgoing;
 

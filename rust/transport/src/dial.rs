@@ -10,8 +10,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use crate::conn::{Conn, Side};
+use crate::event::NetEvent;
 use crate::link::{Dial, Link};
-use crate::net::{Net, NetEvent};
+use crate::net::Net;
 use crate::outbox::Request;
 use crate::queue::SendQueue;
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use codec::peer::{Hello, Lane};
 
 use crate::conn::Side;
+use crate::event::NetEvent;
 use crate::handshake::Refused;
-use crate::net::{Net, NetEvent};
+use crate::net::Net;
 
 impl Net {
     /// A duplex peer said `Hello` on an accepted stream (again, if it has joined a cluster since).

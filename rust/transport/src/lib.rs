@@ -18,6 +18,7 @@ pub mod backoff;
 mod conn;
 mod dial;
 mod duplex;
+mod event;
 pub mod framing;
 mod group;
 pub mod handshake;
@@ -26,9 +27,10 @@ mod net;
 mod outbox;
 pub mod queue;
 
+pub use event::{NetConfig, NetEvent, PeerAddress, Sink};
 pub use group::NetGroup;
 pub use handshake::{PROTOCOL_VERSION, Refused};
-pub use net::{Net, NetConfig, NetEvent, PeerAddress, Sink};
+pub use net::Net;
 pub use outbox::{NetCounters, NetHandle, SendError};
 
 use codec::peer::Lane;

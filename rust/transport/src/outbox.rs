@@ -11,7 +11,7 @@ use mio::Waker;
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
-use crate::net::PeerAddress;
+use crate::event::PeerAddress;
 use crate::queue::{Class, SendQueue};
 use crate::{frame_bytes_max, queue_bytes_max};
 
