@@ -7,109 +7,11 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use codec::command::{AddMember, Body, PutKey, RemoveMember, ReplaceMember};
+use codec::Refusal;
 use codec::row::{MemberRole, MemberState};
-use codec::{Outcome, Refusal};
-use node::{Event, Member, ProposalEnd};
+use node::Event;
 use support::Cluster;
-use support::links::address;
-
-fn put(key: &str) -> Body {
-    Body::PutKey(PutKey { tenant: "default".into(), key: key.into(), value: b"1".to_vec(), condition: None })
-}
-
-fn add(name: &str, role: MemberRole) -> Body {
-    Body::AddMember(AddMember { node_id: name.into(), address: address(name), role: role as i32, alive: vec![] })
-}
-
-fn remove(name: &str) -> Body {
-    Body::RemoveMember(RemoveMember { node_id: name.into(), alive: vec![] })
-}
-
-fn replace(name: &str) -> Body {
-    Body::ReplaceMember(ReplaceMember { node_id: name.into(), address: String::new(), alive: vec![] })
-}
-
-/// Proposes one command and gives what it came to.
-fn ask(cluster: &mut Cluster, at: u64, body: Body) -> Outcome {
-    let token = 1_000_000 + cluster.now_us;
-    cluster.propose(at, token, vec![body]);
-    cluster.until(12, "an answer", |c| c.hosts[&at].proposals.contains_key(&token));
-    let (end, outcomes) = cluster.hosts[&at].proposals[&token].clone();
-    assert_eq!(end, ProposalEnd::Applied);
-    outcomes[0].clone()
-}
-
-fn accept(cluster: &mut Cluster, at: u64, body: Body) {
-    let outcome = ask(cluster, at, body);
-    assert!(outcome.is_accepted(), "{}", outcome.detail);
-}
-
-fn row(cluster: &Cluster, at: u64, name: &str) -> Option<Member> {
-    let apply = cluster.hosts[&at].apply.as_ref()?;
-    let (node_id, row) = apply.machine().members().find(|(id, _)| *id == name)?;
-    Some(Member {
-        node_id: node_id.into(),
-        raft_id: row.raft_id,
-        address: row.address.clone(),
-        drain: row.drain(),
-        role: row.role(),
-        state: row.state(),
-        replaces: row.replaces.clone(),
-    })
-}
-
-fn active(cluster: &Cluster, at: u64, name: &str, role: MemberRole) -> bool {
-    row(cluster, at, name).is_some_and(|m| m.role == role && m.state == MemberState::Active)
-}
-
-fn voters(cluster: &Cluster, at: u64) -> Vec<u64> {
-    let configuration = cluster.hosts[&at].apply.as_ref().map(|a| a.machine().configuration()).unwrap_or_default();
-    assert!(configuration.voters_outgoing.is_empty() || !configuration.voters.is_empty());
-    configuration.voters
-}
-
-fn joint(cluster: &Cluster, at: u64) -> bool {
-    cluster.hosts[&at].apply.as_ref().is_some_and(|a| !a.machine().configuration().voters_outgoing.is_empty())
-}
-
-/// Everybody that runs has the same state, and the rows and the configuration agree.
-fn converged(cluster: &mut Cluster) {
-    let running = |c: &Cluster| -> Vec<u64> {
-        c.hosts.values().filter(|h| !c.down.contains(&h.raft_id) && h.halted.is_none()).map(|h| h.raft_id).collect()
-    };
-    cluster.until(20, "equal states", |c| {
-        let states: BTreeSet<_> = running(c)
-            .iter()
-            .map(|id| c.hosts[id].apply.as_ref().map(|a| (a.machine().applied_index(), a.machine().hash())))
-            .collect();
-        states.len() == 1
-    });
-    let leader = cluster.leader().expect("a leader");
-    let machine = cluster.hosts[&leader].apply.as_ref().expect("applies").machine();
-    for (name, row) in machine.members() {
-        assert_eq!((name, row.state()), (name, MemberState::Active));
-        let configuration = machine.configuration();
-        let ids = if row.role() == MemberRole::Voter { configuration.voters } else { configuration.learners };
-        assert!(ids.contains(&row.raft_id), "{name} is {:?} and not in {ids:?}", row.role());
-    }
-}
-
-/// A cluster of `count` that has a leader and has written something.
-fn begun(count: u64) -> (Cluster, u64) {
-    let mut cluster = Cluster::dialing(count);
-    let leader = cluster.elect();
-    accept(&mut cluster, leader, put("begun"));
-    (cluster, leader)
-}
-
-fn grown(cluster: &mut Cluster, raft_id: u64, role: MemberRole) {
-    let name = format!("n{raft_id}");
-    cluster.add_directory(raft_id, &name, 3);
-    let leader = cluster.elect();
-    accept(cluster, leader, add(&name, role));
-    cluster.until(20, "a new member", |c| c.leader().is_some_and(|l| active(c, l, &name, role)));
-}
+use support::members::{accept, active, add, ask, begun, converged, grown, joint, put, remove, replace, row, voters};
 
 #[test]
 fn three_grow_to_five_and_shrink_to_three_while_they_write() {
@@ -246,6 +148,24 @@ fn a_removed_node_that_heard_nothing_of_it_cannot_disturb() {
     converged(&mut cluster);
 }
 
+/// It slept while its successor admitted a member, and meets that one before it hears that it is deposed.
+#[test]
+fn a_deposed_leader_that_wakes_stops_no_member_that_its_successor_admitted() {
+    let (mut cluster, asleep) = begun(3);
+    // It invited n4, so that it dials it, and its leadership is established with its next tick.
+    accept(&mut cluster, asleep, add("n4", MemberRole::Voter));
+    cluster.tick();
+    cluster.stop(asleep);
+    cluster.add_directory(4, "n4", 3);
+    cluster.until(20, "a new member", |c| c.leader().is_some_and(|l| active(c, l, "n4", MemberRole::Voter)));
+    assert!(cluster.hosts[&asleep].driver.is_leader(), "it does not know yet");
+    assert!(row(&cluster, asleep, "n4").is_some_and(|m| m.raft_id == 0), "nor which directory n4 is");
+    cluster.wake(asleep);
+    cluster.until(10, "it follows", |c| active(c, asleep, "n4", MemberRole::Voter));
+    assert_eq!(cluster.hosts[&4].halted, None);
+    converged(&mut cluster);
+}
+
 #[test]
 fn a_leader_that_is_removed_hands_over_first() {
     let (mut cluster, leader) = begun(3);
@@ -258,6 +178,20 @@ fn a_leader_that_is_removed_hands_over_first() {
     cluster.until(10, "the old leader stops", |c| c.hosts[&leader].halted.is_some());
     accept(&mut cluster, next, put("after it"));
     converged(&mut cluster);
+}
+
+/// Check-quorum forgets who was active twice a second, at a moment of its own: wherever the removal falls
+/// between two of them, there is a tick at which somebody is found to hand over to.
+#[test]
+fn a_leader_that_is_removed_finds_its_successor_at_any_moment_of_check_quorum() {
+    for moment in 0..50 {
+        let (mut cluster, leader) = begun(3);
+        for _ in 0..moment {
+            cluster.tick();
+        }
+        accept(&mut cluster, leader, remove(&format!("n{leader}")));
+        cluster.until(3, &format!("another leader, moment {moment}"), |c| c.leader().is_some_and(|l| l != leader));
+    }
 }
 
 #[test]

@@ -83,6 +83,13 @@ impl Cluster {
         self.connect();
     }
 
+    /// A stopped process goes on where it stood: it remembers all, and knows nothing of the time between.
+    /// Its links are up, and only who is at their ends has been said over them.
+    pub fn wake(&mut self, raft_id: u64) {
+        self.down.remove(&raft_id);
+        self.connect();
+    }
+
     /// Brings links up and down as they are dialed, answered and refused.
     pub fn connect(&mut self) {
         let Some(links) = self.links.take() else { return };

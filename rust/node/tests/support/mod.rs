@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod links;
+pub mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
