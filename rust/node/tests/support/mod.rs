@@ -88,6 +88,29 @@ pub fn config(raft_id: u64, names: &[u64], incarnation: u64) -> Config {
 }
 
 impl Host {
+    /// A node that has stored, sent and told nothing yet.
+    fn begun(identity: Identity, driver: NodeDriver, apply: Option<ApplyDriver>, rows: Rows) -> Self {
+        Self {
+            raft_id: identity.raft_id,
+            driver,
+            apply,
+            rows,
+            identity,
+            hard_state: HardState::default(),
+            base: LogBase::default(),
+            log: Vec::new(),
+            checkpoint: None,
+            received: None,
+            installs: 0,
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            beats: Vec::new(),
+            halted: None,
+            fences: Vec::new(),
+            retired: None,
+        }
+    }
+
     /// Applies an input, and what a check in it left for the next step; reads the rows where a check asks for it.
     fn apply(&mut self, input: ApplyInput) {
         // Without a state there is nobody to apply it to: the driver is fenced.
@@ -154,25 +177,8 @@ impl Cluster {
             now_us: self.now_us,
             wall_us: WALL_US + self.now_us,
         };
-        let host = Host {
-            raft_id,
-            driver: NodeDriver::Voter(Driver::new(config, start).expect("starts")),
-            apply,
-            rows,
-            identity,
-            hard_state,
-            base,
-            log,
-            checkpoint: None,
-            received: None,
-            installs: 0,
-            proposals: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            beats: Vec::new(),
-            halted: None,
-            fences: Vec::new(),
-            retired: None,
-        };
+        let driver = NodeDriver::Voter(Driver::new(config, start).expect("starts"));
+        let host = Host { hard_state, base, log, ..Host::begun(identity, driver, apply, rows) };
         self.hosts.insert(raft_id, host);
     }
 

@@ -1,8 +1,6 @@
 //! Observers in a [`Cluster`]: their streams, their deaths, and what the tests ask of them.
 
-use std::collections::BTreeMap;
-
-use codec::log::{HardState, Identity, LogBase};
+use codec::log::Identity;
 use codec::peer::Hello;
 use codec::row::Cf;
 use machine::RetentionLimits;
@@ -45,26 +43,8 @@ impl Cluster {
             now_us: self.now_us,
             wall_us: WALL_US + self.now_us,
         };
-        let host = Host {
-            raft_id,
-            driver: NodeDriver::Observer(ObserverDriver::new(config, start)),
-            apply,
-            rows,
-            identity,
-            hard_state: HardState::default(),
-            base: LogBase::default(),
-            log: Vec::new(),
-            checkpoint: None,
-            received: None,
-            installs: 0,
-            proposals: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            beats: Vec::new(),
-            halted: None,
-            fences: Vec::new(),
-            retired: None,
-        };
-        self.hosts.insert(raft_id, host);
+        let driver = NodeDriver::Observer(ObserverDriver::new(config, start));
+        self.hosts.insert(raft_id, Host::begun(identity, driver, apply, rows));
         self.execute(raft_id);
     }
 
