@@ -5,17 +5,16 @@ at that moment. At the end every write of unknown outcome is sent once more, to 
 """
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 
 import orjson
 from bench.cluster import Node
 from bench.wire import Connection
 
-from trust.ledger import OP_LABEL, Ack, Ledger
+from trust.ledger import Ack
+from trust.writers import Writers
 
 # An attempt without an answer for this long counts as unanswered.
 ATTEMPT_S = 0.5
@@ -46,40 +45,15 @@ class Attempt:
         return self.status in (429, 503) and self.code != "outcome_unknown"
 
 
-class Probes:
+class Probes(Writers):
     """A context manager; the attempts may be read after it ended."""
 
     def __init__(self, nodes: Iterable[Node], run: str) -> None:
-        self.run = run
-        self.ledger = Ledger()
+        super().__init__(run, "trust-probes")
         self.attempts: list[Attempt] = []
         # The longest that this process was not scheduled: what was measured is not better than that.
         self.stall_s = 0.0
         self._nodes = list(nodes)
-        self._told = threading.Condition()
-        self._loop = asyncio.new_event_loop()
-        self._work: asyncio.Task[None] | None = None
-        self._began = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name="trust-probes", daemon=True)
-
-    def __enter__(self) -> "Probes":
-        self._thread.start()
-        self._began.wait(10)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._work is not None:
-            self._loop.call_soon_threadsafe(self._work.cancel)
-        self._thread.join(30)
-        if self._failure is not None and kind is None:
-            raise self._failure
-
-    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
-        """Waits, looking again after every attempt. Raises TimeoutError."""
-        with self._told:
-            if not self._told.wait_for(condition, timeout_s):
-                raise TimeoutError(f"not within {timeout_s:g} s: {what}")
 
     def hold(self, seconds: float) -> None:
         """Lets the clients work for a time."""
@@ -97,20 +71,7 @@ class Probes:
                 left.discard(attempt.node)
         return not left
 
-    def _main(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._work = self._loop.create_task(self._all())
-        self._began.set()
-        try:
-            self._loop.run_until_complete(self._work)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 — handed to the thread that owns this
-            self._failure = error
-        finally:
-            self._loop.close()
-
-    async def _all(self) -> None:
+    async def _clients(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             for number in range(CLIENTS_A_NODE):
@@ -135,15 +96,8 @@ class Probes:
             connection.close()
 
     async def _attempt(self, connection: Connection, name: str, key: str) -> Attempt:
-        body = orjson.dumps({"task_type": self.run, "idempotency_key": key, "labels": {OP_LABEL: key}})
-        self.ledger.sent.add(key)
         sent_at = time.monotonic()
-        try:
-            async with asyncio.timeout(ATTEMPT_S):
-                status, raw = await connection.call("POST", "/tasks/distributed", body)
-        except (OSError, TimeoutError):
-            connection.close()
-            status, raw = 0, b""
+        status, raw = await self._submit(connection, key, ATTEMPT_S)
         ended_at = time.monotonic()
         answer = orjson.loads(raw) if raw else {}
         if status not in (0, 202, 429, 503):

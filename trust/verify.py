@@ -11,11 +11,9 @@ import asyncio
 import http.client
 import json
 import random
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 
 import orjson
 from bench.cluster import Cluster, Node, until
@@ -23,6 +21,7 @@ from bench.wire import Connection
 
 from trust.ledger import OP_LABEL, Ack, Ledger, complaint, judge
 from trust.suite import Counts, Violation
+from trust.writers import Writers
 
 # An attempt without an answer for this long is tried again elsewhere.
 ATTEMPT_S = 3.0
@@ -33,7 +32,7 @@ CONVERGE_S = 60.0
 PAGE = 1000
 
 
-class Load:
+class Load(Writers):
     """Clients that submit without pause, or at `rate` a second together, to any node, until the context ends.
 
     Each submit is tried again on another node with the same idempotency key until it is acknowledged, so that every attempt
@@ -44,31 +43,14 @@ class Load:
     def __init__(
         self, cluster: Cluster, run: str, seed: int = 0, clients: int = 8, rate: float | None = None, nodes: Iterable[Node] = ()
     ) -> None:
+        super().__init__(run, "trust-load")
         self.cluster = cluster
-        self.run = run
-        self.ledger = Ledger()
         self._nodes = list(nodes)
         self._seed = seed
-        self._clients = clients
+        self._client_count = clients
         self._pause_s = clients / rate if rate else 0.0
-        self._told = threading.Condition()
-        self._loop = asyncio.new_event_loop()
-        self._work: asyncio.Task[None] | None = None
-        self._began = threading.Event()
         self._going = asyncio.Event()
         self._going.set()
-        self._thread = threading.Thread(target=self._main, name="trust-load", daemon=True)
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        self._began.wait(10)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        work = self._work
-        if work is not None:
-            self._loop.call_soon_threadsafe(work.cancel)
-        self._thread.join(30)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -86,36 +68,21 @@ class Load:
     def wait_for(self, more: int, timeout_s: float = 30.0) -> None:
         """Waits until so many more writes were acknowledged. Raises TimeoutError."""
         wanted = self.acknowledged + more
-        with self._told:
-            if not self._told.wait_for(lambda: self.acknowledged >= wanted, timeout_s):
-                raise TimeoutError(f"not within {timeout_s:g} s: {more} more writes are acknowledged")
+        self.wait(lambda: self.acknowledged >= wanted, f"{more} more writes are acknowledged", timeout_s)
 
     def first_sent_after(self, moment: float, timeout_s: float = 30.0) -> Ack:
         """The earliest acknowledgement of an attempt that was sent after `moment`. Raises TimeoutError."""
-        with self._told:
-            if not self._told.wait_for(lambda: self._after(moment) is not None, timeout_s):
-                raise TimeoutError(f"not within {timeout_s:g} s: a write that was sent after the fault is acknowledged")
-            found = self._after(moment)
+        self.wait(lambda: self._after(moment) is not None, "a write that was sent after the fault is acknowledged", timeout_s)
+        found = self._after(moment)
         assert found is not None
         return found
 
     def _after(self, moment: float) -> Ack | None:
         return min((ack for ack in list(self.ledger.acks.values()) if ack.sent_at > moment), key=lambda a: a.at, default=None)
 
-    def _main(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._work = self._loop.create_task(self._all())
-        self._began.set()
-        try:
-            self._loop.run_until_complete(self._work)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._loop.close()
-
-    async def _all(self) -> None:
+    async def _clients(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for number in range(self._clients):
+            for number in range(self._client_count):
                 group.create_task(self._client(number))
 
     async def _client(self, number: int) -> None:
@@ -127,7 +94,6 @@ class Load:
                 began = time.monotonic()
                 key = f"{self.run}-{number}-{count}"
                 count += 1
-                self.ledger.sent.add(key)
                 await self._until_acknowledged(key, connections, choice)
                 left = self._pause_s - (time.monotonic() - began)
                 if left > 0:
@@ -137,19 +103,13 @@ class Load:
                 connection.close()
 
     async def _until_acknowledged(self, key: str, connections: dict[str, Connection], choice: random.Random) -> None:
-        body = orjson.dumps({"task_type": self.run, "idempotency_key": key, "labels": {OP_LABEL: key}})
         while True:
             await self._going.wait()
             # Nodes may join and leave while it runs.
             node = choice.choice(self._nodes or list(self.cluster.nodes.values()))
             connection = connections.setdefault(node.name, Connection(node.host, node.http_port))
             sent_at = time.monotonic()
-            try:
-                async with asyncio.timeout(ATTEMPT_S):
-                    status, raw = await connection.call("POST", "/tasks/distributed", body)
-            except (OSError, TimeoutError):
-                connection.close()
-                status, raw = 0, b""
+            status, raw = await self._submit(connection, key, ATTEMPT_S)
             if status == 202:
                 ack = Ack(key, orjson.loads(raw)["id"], sent_at, time.monotonic(), node.name)
                 with self._told:
