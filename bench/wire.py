@@ -52,7 +52,8 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if self.transport is None:
             await loop.create_connection(lambda: self, self.host, self.port)
-        assert self.transport is not None
+        if self.transport is None:
+            raise ConnectionError("the server closed the connection")
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(raw)}\r\n{headers}"
         kind = "Content-Type: application/json\r\n" if raw else ""
