@@ -9,14 +9,15 @@ What always holds:
 * Everything read has a bound (`Limits`); what breaks a bound or the framing is answered with a
   problem document in its turn, and the connection is closed after it: nothing behind it is parsed.
 * No asyncio Task exists per request. All methods belong to the event loop's thread.
+
+One module, because its classes know each other: this file holds the connection, `server.pxi` what connections share,
+`exchange.pxi` a request with its answer, `scan.pxi` the check of a body's JSON text.
 """
 
 import logging
 from collections import deque
-from email.utils import formatdate
 
 import httptools
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 cdef object LOG = logging.getLogger("taskquorum.http")
 
@@ -41,182 +42,8 @@ cdef enum:
     READING_BODY = 2
     READING_ENDED = 3     # nothing more is read from this connection
 
-cdef enum:
-    SCAN_OK = 0
-    SCAN_DEEP = 1
-    SCAN_NUL = 2
-    SCAN_SURROGATE = 3
-
-
-cdef class Limits:
-    """Bounds of one server. Times in seconds, sizes in bytes."""
-
-    cdef readonly int head_bytes_max, headers_max, pipelined_max, connections_max
-    cdef readonly long long bodies_bytes_max
-    cdef readonly double head_s, body_s, idle_s
-
-    def __init__(
-        self, int head_bytes_max=16384, int headers_max=64, int pipelined_max=16,
-        int connections_max=10_000, long long bodies_bytes_max=268_435_456,
-        double head_s=5.0, double body_s=30.0, double idle_s=60.0,
-    ):
-        self.head_bytes_max = head_bytes_max
-        self.headers_max = headers_max
-        self.pipelined_max = pipelined_max
-        self.connections_max = connections_max
-        self.bodies_bytes_max = bodies_bytes_max
-        self.head_s = head_s
-        self.body_s = body_s
-        self.idle_s = idle_s
-
-
-cdef class Server:
-    """What the connections of one listener share. `protocol()` makes one connection's protocol.
-
-    `admit(request) -> int` gives the bound of the body; `dispatch(request) -> None` handles a request;
-    `refuse(status, code, detail) -> bytes` makes the problem document for what is not even a request.
-    """
-
-    cdef readonly Limits limits
-    cdef object admit, dispatch, refuse, clock
-    cdef set connections
-    cdef bint draining
-    cdef bytes date_line
-    cdef readonly long long requests, bytes_in, bytes_out, refused, body_bytes
-
-    def __init__(self, admit, dispatch, refuse, clock, Limits limits):
-        self.admit = admit
-        self.dispatch = dispatch
-        self.refuse = refuse
-        self.clock = clock
-        self.limits = limits
-        self.connections = set()
-        self.draining = False
-        self.date_line = f"Date: {formatdate(usegmt=True)}\r\n".encode()
-
-    def protocol(self):
-        """A new connection's protocol, for `loop.create_server`."""
-        return Connection(self)
-
-    @property
-    def open_connections(self):
-        return len(self.connections)
-
-    @property
-    def busy_connections(self):
-        cdef Connection connection
-        cdef int busy = 0
-        for connection in self.connections:
-            if connection.current is not None or connection.queue:
-                busy += 1
-        return busy
-
-    def sweep(self):
-        """Closes connections whose time ran out; to be called about twice a second."""
-        cdef double now = self.clock()
-        cdef Connection connection
-        self.date_line = f"Date: {formatdate(usegmt=True)}\r\n".encode()
-        for connection in list(self.connections):
-            if connection.deadline and now >= connection.deadline:
-                connection.time_out()
-
-    def drain(self):
-        """Takes no further request: idle connections close now, the others after their answer."""
-        cdef Connection connection
-        self.draining = True
-        for connection in list(self.connections):
-            if connection.current is None and not connection.queue:
-                connection.close()
-
-    def abort(self):
-        """Closes every connection at once."""
-        cdef Connection connection
-        for connection in list(self.connections):
-            connection.abandon()
-
-
-cdef class Request:
-    """One request. `route` and `params` are the caller's own; `on_gone` is called without arguments
-    when the client left before the answer (or the end of the stream)."""
-
-    cdef readonly str method, path, query
-    cdef readonly dict headers
-    cdef readonly bytes body
-    cdef public object route, params, on_gone
-    cdef readonly double started
-    cdef Connection connection
-    cdef list chunks
-    cdef bint keep_alive, old, answered
-    cdef readonly int status
-    cdef tuple rejection
-
-    cpdef answer(self, int status, bytes body, bytes content_type=b"application/json", bytes extra=b""):
-        """Sends the whole answer. `extra` holds further header lines, each ended by CRLF.
-
-        Does nothing when the client is gone. Raises RuntimeError on a second answer.
-        """
-        if self.answered:
-            raise RuntimeError("a request is answered once")
-        self.answered = True
-        self.status = status
-        self.on_gone = None
-        if self.connection is not None:
-            self.connection.write_answer(self, status, body, content_type, extra)
-
-    @property
-    def is_answered(self):
-        return self.answered
-
-    def stream(self, int status, bytes content_type, bytes extra=b""):
-        """Starts an answer of unknown length and returns its `Stream`."""
-        if self.answered:
-            raise RuntimeError("a request is answered once")
-        self.answered = True
-        self.status = status
-        stream = Stream.__new__(Stream)
-        (<Stream>stream).request = self
-        if self.connection is not None:
-            self.connection.begin_stream(self, <Stream>stream, status, content_type, extra)
-        else:
-            (<Stream>stream).ended = True
-        return stream
-
-
-cdef class Stream:
-    """An answer sent in pieces. `on_drain` is called when a full write buffer has emptied."""
-
-    cdef Request request
-    cdef bint ended
-    cdef public object on_drain
-
-    @property
-    def open(self):
-        return not self.ended
-
-    @property
-    def writable(self):
-        """Whether the client keeps up: else wait for `on_drain` before sending more."""
-        return not self.ended and self.request.connection is not None and self.request.connection.writable
-
-    def send(self, bytes piece):
-        """Sends a piece; pieces after the end are dropped."""
-        if self.ended or self.request.connection is None or not piece:
-            return
-        if self.request.old:
-            self.request.connection.write(piece)
-        else:
-            self.request.connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-    def end(self):
-        if self.ended:
-            return
-        self.ended = True
-        self.on_drain = None
-        self.request.on_gone = None
-        if self.request.connection is not None:
-            if not self.request.old:
-                self.request.connection.write(b"0\r\n\r\n")
-            self.request.connection.finish(self.request)
+include "server.pxi"
+include "exchange.pxi"
 
 
 cdef class Connection:
@@ -601,70 +428,4 @@ class _Rejection(Exception):
 cdef object _Rejected = _Rejection()
 
 
-def scan_json(bytes text, int depth_max):
-    """Looks over JSON text for what a decoder of a part of it would let through.
-
-    Returns 0 when there is none of it, 1 when objects and arrays nest deeper than `depth_max`, 2 for
-    an escaped NUL character, 3 for half of a surrogate pair, 4 when the bytes are not UTF-8. Whether
-    the text is JSON at all is the decoder's to say. One pass, about 1 GB/s.
-    """
-    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(text)
-    cdef const unsigned char *end = at + PyBytes_GET_SIZE(text)
-    cdef bint quoted = False
-    cdef unsigned char c, high = 0
-    cdef int depth = 0
-    cdef int unit
-    while at < end:
-        c = at[0]
-        at += 1
-        high |= c
-        if quoted:
-            if c == 34:  # "
-                quoted = False
-            elif c == 92:  # \
-                if at < end and at[0] == 117:  # u
-                    unit = hex_unit(at + 1, end)
-                    if unit == 0:
-                        return SCAN_NUL
-                    if 0xDC00 <= unit <= 0xDFFF:
-                        return SCAN_SURROGATE
-                    if 0xD800 <= unit <= 0xDBFF:
-                        if end - at < 7 or at[5] != 92 or at[6] != 117:
-                            return SCAN_SURROGATE
-                        unit = hex_unit(at + 7, end)
-                        if not 0xDC00 <= unit <= 0xDFFF:
-                            return SCAN_SURROGATE
-                        at += 6
-                at += 1
-        elif c == 34:
-            quoted = True
-        elif c == 123 or c == 91:  # { [
-            depth += 1
-            if depth > depth_max:
-                return SCAN_DEEP
-        elif c == 125 or c == 93:
-            depth -= 1
-    if high >= 128:
-        try:
-            text.decode("utf-8")
-        except UnicodeDecodeError:
-            return 4
-    return SCAN_OK
-
-
-cdef int hex_unit(const unsigned char *at, const unsigned char *end) noexcept:
-    """Four hexadecimal digits as a number, −1 when they are not there."""
-    cdef int unit = 0
-    cdef int i
-    cdef unsigned char c
-    if end - at < 4:
-        return -1
-    for i in range(4):
-        c = at[i]
-        if 48 <= c <= 57:
-            unit = unit * 16 + (c - 48)
-        elif 97 <= (c | 32) <= 102:
-            unit = unit * 16 + ((c | 32) - 87)
-        else:
-            return -1
-    return unit
+include "scan.pxi"
