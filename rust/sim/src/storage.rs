@@ -1,7 +1,7 @@
 //! What a node's other threads do: write the log in batches, apply, flush, copy, read old entries.
 
 use node::{ApplyInput, Event};
-use store::{LogStore, StateStore, StoreError};
+use store::{LogStore, StoreError};
 
 use crate::agent::AgentStep;
 use crate::disk::Writing;
@@ -184,7 +184,7 @@ impl World {
                 _ => Ok(()),
             };
         };
-        let batch = match driver.step(&host.disk.state, input) {
+        let mut batch = match driver.step(&host.disk.state, input) {
             Ok(batch) => batch,
             Err(error) => return Err(self.violation("halt", format!("n{} cannot apply: {error}", at + 1))),
         };
@@ -194,7 +194,8 @@ impl World {
                 self.halt_on_disk(at, "the state cannot be written: injected failure");
                 return Ok(());
             }
-            host.disk.state.write(&batch.changes).expect("a state that works");
+            let changes = std::mem::take(&mut batch.changes);
+            host.disk.state.write_owned(changes).expect("a state that works");
         }
         self.trace.fold(now, 3, at as u64, batch.report.index);
         self.invariants.applied(at, &batch.report).map_err(|v| v.at(now))?;

@@ -2,6 +2,7 @@
 //! written since, over all column families together.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ pub struct MemoryState {
 #[derive(Debug, Default)]
 struct Now {
     rows: Rows,
-    flushed: Rows,
+    /// What stood in place of each write since the last flush, oldest first: what a crash brings back.
+    undo: Vec<Change>,
     flushed_index: u64,
     poisoned: Option<String>,
     fail_next_write: bool,
@@ -69,18 +71,59 @@ impl MemoryState {
     fn of_rows(disk: &MemoryDisk, rows: Rows) -> Result<Self, StoreError> {
         let meta = meta_of(&rows).map_err(|e| StoreError::damaged("memory", e.to_string()))?;
         let flushed_index = meta.map_or(0, |m| m.applied_index);
-        let now = Now { flushed: rows.clone(), rows, flushed_index, poisoned: None, fail_next_write: false };
+        let now = Now { rows, undo: Vec::new(), flushed_index, poisoned: None, fail_next_write: false };
         Ok(Self { disk: disk.clone(), now: Mutex::new(now) })
     }
 
     /// The state as the next process finds it after a power loss.
     pub fn crash(self) -> Result<Self, StoreError> {
-        Self::of_rows(&self.disk, self.now.into_inner().flushed)
+        let Now { mut rows, undo, .. } = self.now.into_inner();
+        for before in undo.into_iter().rev() {
+            rows.put(before.cf, before.key, before.value);
+        }
+        Self::of_rows(&self.disk, rows)
+    }
+
+    /// [`StateStore::write`] of changes that nobody needs afterwards: their bytes become the rows.
+    ///
+    /// # Errors
+    /// As [`StateStore::write`].
+    pub fn write_owned(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut now = self.now.lock();
+        now.touch_disk()?;
+        for Change { cf, key, value } in changes {
+            let before = now.rows.put(cf, key.clone(), value);
+            if cf == Cf::Meta && mutant::active("applied-index-apart") {
+                continue;
+            }
+            now.undo.push(Change { cf, key, value: before });
+        }
+        Ok(())
     }
 
     /// Makes the next write or flush fail and poison the store.
     pub fn fail_next_write(&self) {
         self.now.lock().fail_next_write = true;
+    }
+}
+
+impl Rows {
+    /// Sets or deletes a row; what stood there before.
+    fn put(&mut self, cf: Cf, key: Vec<u8>, value: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let family = Arc::make_mut(&mut self.0[cf as usize]);
+        match value {
+            Some(value) => family.insert(key, value),
+            None => family.remove(&key),
+        }
+    }
+}
+
+fn scan(family: &Family, prefix: &[u8], start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+    let rows = family.range::<[u8], _>((Bound::Included(start.max(prefix)), Bound::Unbounded));
+    for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
+        if !visit(key, value) {
+            break;
+        }
     }
 }
 
@@ -100,19 +143,7 @@ impl Now {
 
 impl StateStore for MemoryState {
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut now = self.now.lock();
-        now.touch_disk()?;
-        for change in changes {
-            if let (Cf::Meta, Some(meta), true) = (change.cf, &change.value, mutant::active("applied-index-apart")) {
-                Arc::make_mut(&mut now.flushed.0[Cf::Meta as usize]).insert(change.key.clone(), meta.clone());
-            }
-            let family = Arc::make_mut(&mut now.rows.0[change.cf as usize]);
-            match &change.value {
-                Some(value) => family.insert(change.key.clone(), value.clone()),
-                None => family.remove(&change.key),
-            };
-        }
-        Ok(())
+        self.write_owned(changes.to_vec())
     }
 
     fn flush(&self) -> Result<u64, StoreError> {
@@ -120,7 +151,7 @@ impl StateStore for MemoryState {
         now.touch_disk()?;
         let meta = meta_of(&now.rows).map_err(|e| StoreError::failed("cannot flush the state", e))?;
         now.flushed_index = meta.map_or(0, |m| m.applied_index);
-        now.flushed = now.rows.clone();
+        now.undo.clear();
         Ok(now.flushed_index)
     }
 
@@ -141,7 +172,7 @@ impl StateStore for MemoryState {
         // As RocksDB does: what is copied is flushed first, so the log may be cut up to it.
         let meta = meta_of(&now.rows).map_err(|e| StoreError::failed("cannot copy the state", e))?;
         now.flushed_index = meta.map_or(0, |m| m.applied_index);
-        now.flushed = now.rows.clone();
+        now.undo.clear();
         Ok(())
     }
 
@@ -157,8 +188,9 @@ impl StateRead for MemoryState {
 
     fn scan(&self, cf: Cf, prefix: &[u8], start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), ReadError> {
         // The visitor may read this store again, so the lock is not held over it.
-        let rows = self.now.lock().rows.clone();
-        rows.scan(cf, prefix, start, visit)
+        let family = self.now.lock().rows.0[cf as usize].clone();
+        scan(&family, prefix, start, visit);
+        Ok(())
     }
 }
 
@@ -168,12 +200,7 @@ impl StateRead for Rows {
     }
 
     fn scan(&self, cf: Cf, prefix: &[u8], start: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), ReadError> {
-        let rows = self.0[cf as usize].range(start.max(prefix).to_vec()..);
-        for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
-            if !visit(key, value) {
-                break;
-            }
-        }
+        scan(&self.0[cf as usize], prefix, start, visit);
         Ok(())
     }
 }
