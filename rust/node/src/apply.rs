@@ -50,6 +50,21 @@ struct Overlay<'a> {
     pending: BTreeMap<(Cf, Vec<u8>), Option<Vec<u8>>>,
 }
 
+impl Overlay<'_> {
+    fn add(&mut self, changes: Vec<Change>) {
+        self.pending.extend(changes.into_iter().map(|c| ((c.cf, c.key), c.value)));
+    }
+
+    /// Everything that was added, with the newest entry's changes.
+    fn into_changes(mut self, newest: Vec<Change>) -> Vec<Change> {
+        if self.pending.is_empty() {
+            return newest;
+        }
+        self.add(newest);
+        self.pending.into_iter().map(|((cf, key), value)| Change { cf, key, value }).collect()
+    }
+}
+
 impl StateRead for Overlay<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         if !self.pending.is_empty()
@@ -152,13 +167,16 @@ impl ApplyDriver {
         let (mut resolved, mut hashes, mut log_bytes) = (Vec::new(), Vec::with_capacity(entries.len()), 0);
         let mut checks = Vec::new();
         let mut entries = entries.into_iter();
+        // A batch of one entry, the usual one at rest, needs no overlay.
+        let mut newest = Vec::new();
         for entry in entries.by_ref() {
+            overlay.add(std::mem::take(&mut newest));
             log_bytes += entry.data.len() as u64 + 64;
             let configuration = configurations.iter().find(|(index, _)| *index == entry.index).map(|(_, c)| c.clone());
             let applied = self.entry(&overlay, &entry, configuration, &mut resolved, &mut checks)?;
             hashes.push((entry.index, self.machine.hash()));
             batch.signals.extend(applied.signals);
-            overlay.pending.extend(applied.changes.into_iter().map(|c| ((c.cf, c.key), c.value)));
+            newest = applied.changes;
             // The rows are read as of this entry: what follows waits for that.
             if checks.iter().any(|c: &CheckApplied| c.verify != 0 && c.at == entry.index) {
                 break;
@@ -166,7 +184,7 @@ impl ApplyDriver {
         }
         let rest: Vec<LogEntry> = entries.collect();
         batch.rest = (!rest.is_empty()).then_some(ApplyInput::Entries { entries: rest, configurations });
-        batch.changes = overlay.pending.into_iter().map(|((cf, key), value)| Change { cf, key, value }).collect();
+        batch.changes = overlay.into_changes(newest);
         batch.report = self.report();
         batch.report.resolved = resolved;
         batch.report.hashes = hashes;
