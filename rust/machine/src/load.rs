@@ -54,6 +54,7 @@ pub(crate) fn load(rows: &dyn StateRead, path: LoadPath) -> Result<Machine, Load
         machine.members.insert(text(Cf::Member, key)?, Member { row, hash: row_hash(Cf::Member, key, value) });
         Ok(())
     })?;
+    machine.note_drains();
     each(rows, Cf::Agent, |key, value| {
         let row: AgentRow = decoded(Cf::Agent, value)?;
         let used = vec![0; row.resources.len()];

@@ -40,6 +40,8 @@ pub struct Machine {
     /// (parent, live child).
     pub(crate) children: BTreeSet<(TaskId, TaskId)>,
     recent_hashes: VecDeque<(u64, [u8; 16])>,
+    /// When the first drain of a node ends, in cluster time: every applied batch asks.
+    drain_due: Option<u64>,
 }
 
 /// What an entry came to.
@@ -131,6 +133,7 @@ impl Machine {
             dependents: BTreeSet::new(),
             children: BTreeSet::new(),
             recent_hashes: VecDeque::new(),
+            drain_due: None,
         }
     }
 
@@ -170,7 +173,8 @@ impl Machine {
     pub(crate) fn applied(&mut self, index: u64, term: u64) {
         self.meta.applied_index = index;
         self.meta.applied_term = term;
-        self.meta.hash = self.hash.to_bytes().to_vec();
+        self.meta.hash.clear();
+        self.meta.hash.extend_from_slice(&self.hash.to_bytes());
         if self.recent_hashes.len() == RECENT_HASHES_MAX {
             self.recent_hashes.pop_front();
         }
@@ -271,6 +275,7 @@ impl Machine {
         for id in effects.forgotten_agents {
             self.agents.remove(&id);
         }
+        let members_change = !effects.members.is_empty();
         for (node_id, after) in effects.members {
             match after {
                 Some((row, hash)) => drop(self.members.insert(node_id, Member { row, hash })),
@@ -279,6 +284,9 @@ impl Machine {
                     self.retire_sessions_of(entry, &node_id);
                 }
             }
+        }
+        if members_change {
+            self.note_drains();
         }
         let (counters, meta) = (effects.counters, &mut self.meta);
         for (count, change) in meta.tasks_by_status.iter_mut().zip(counters.by_status) {
@@ -341,8 +349,12 @@ impl Machine {
     /// Cluster and wall time of the earliest timer, in µs.
     pub fn next_due(&self) -> (Option<u64>, Option<u64>) {
         let (cluster, wall) = self.timers.next();
-        let drain = self.draining().map(|(_, until)| until).min();
-        (cluster.into_iter().chain(drain).min(), wall)
+        (cluster.into_iter().chain(self.drain_due).min(), wall)
+    }
+
+    /// The members have changed.
+    pub(crate) fn note_drains(&mut self) {
+        self.drain_due = self.draining().map(|(_, until)| until).min();
     }
 
     fn draining(&self) -> impl Iterator<Item = (&String, u64)> {
