@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use codec::log::{HardState, Identity, LogBase, LogEntry};
+use codec::peer::Hello;
 use consensus::Consensus;
 use node::{ApplyDriver, ApplyInput, Event, NodeDriver, Token};
 
@@ -105,6 +106,8 @@ pub struct Process {
     pub driver: NodeDriver,
     pub apply: Option<ApplyDriver>,
     pub incarnation: u64,
+    /// What it says of itself to everybody; the rest is filled in for each connection.
+    pub hello: Hello,
     pub inbox: Vec<Event>,
     pub turn_at: Option<Time>,
     pub paused_until: Time,

@@ -101,6 +101,16 @@ impl World {
             }
         }
         let shadow = Shadow::new(&found.base, &found.entries);
+        let hello = Hello {
+            node_id: host.node_id.clone(),
+            raft_id: host.raft_id,
+            incarnation,
+            machine_version_max: MACHINE_VERSION,
+            expected_nodes: node::expected_names(&config),
+            address: config.address.clone(),
+            duplex: host.observer,
+            ..Hello::default()
+        };
         let start = Start {
             identity: found.identity,
             hard_state: found.hard_state,
@@ -124,6 +134,7 @@ impl World {
             driver,
             apply,
             incarnation,
+            hello,
             inbox: Vec::new(),
             turn_at: None,
             paused_until: 0,
@@ -212,31 +223,19 @@ impl World {
     }
 
     fn hello(&self, of: usize, to: usize) -> Option<Hello> {
-        let host = &self.hosts[of];
-        let process = host.process.as_ref()?;
+        let process = self.hosts[of].process.as_ref()?;
         let you_were_removed = process.refused.contains(&self.hosts[to].raft_id);
-        let config = self.config(of, process.incarnation);
-        Some(Hello {
-            cluster_id: process.driver.identity().cluster_id,
-            node_id: host.node_id.clone(),
-            raft_id: host.raft_id,
-            incarnation: process.incarnation,
-            machine_version_max: MACHINE_VERSION,
-            expected_nodes: node::expected_names(&config),
-            address: config.address,
-            you_were_removed,
-            duplex: host.observer,
-            ..Hello::default()
-        })
+        let cluster_id = process.driver.identity().cluster_id;
+        Some(Hello { cluster_id, you_were_removed, ..process.hello.clone() })
     }
 
     /// Connects two nodes, if both run and nothing is in the way. A node that has just entered its
     /// cluster says a new Hello on the connection that stands.
     pub(crate) fn dial(&mut self, a: usize, b: usize) {
-        let (Some(of_a), Some(of_b)) = (self.hello(a, b), self.hello(b, a)) else { return };
         if !self.network.open(a, b) || !self.network.open(b, a) || !self.wanted(a, b) {
             return;
         }
+        let (Some(of_a), Some(of_b)) = (self.hello(a, b), self.hello(b, a)) else { return };
         if of_a.you_were_removed || of_b.you_were_removed {
             // The stream is closed after the Hello.
             for (at, hello) in [(b, of_a), (a, of_b)] {
