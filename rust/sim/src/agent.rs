@@ -236,8 +236,12 @@ impl World {
             codec::row::decode::<TaskRow>(&value).ok()
         };
         let (mut to_start, mut begun) = (Vec::new(), Vec::new());
+        // (epoch, whether this agent holds it) of what was looked at.
+        let mut seen: BTreeMap<TaskId, Option<(u32, bool)>> = BTreeMap::new();
         for id in &found {
-            let Some(row) = row_of(id).filter(|row| row.assigned_agent_id == this.id) else { continue };
+            let row = row_of(id);
+            seen.insert(*id, row.as_ref().map(|row| (row.epoch, row.assigned_agent_id == this.id)));
+            let Some(row) = row.filter(|row| row.assigned_agent_id == this.id) else { continue };
             let status = Status::try_from(row.status).unwrap_or(Status::Ready);
             if status == Status::Assigned && this.held.get(id).is_some_and(|h| h.epoch == row.epoch) {
                 to_start.push((*id, row.epoch));
@@ -251,9 +255,10 @@ impl World {
             }
         }
         // What another attempt has taken over, or has ended, is dropped.
-        this.held.retain(|id, held| match row_of(id) {
-            Some(row) if row.epoch == held.epoch => row.assigned_agent_id == this.id,
-            Some(row) => row.epoch < held.epoch,
+        let look = |id: &TaskId| row_of(id).map(|row| (row.epoch, row.assigned_agent_id == this.id));
+        this.held.retain(|id, held| match seen.get(id).copied().unwrap_or_else(|| look(id)) {
+            Some((epoch, own)) if epoch == held.epoch => own,
+            Some((epoch, _)) => epoch < held.epoch,
             None => true,
         });
         let agent_id = this.id.clone();

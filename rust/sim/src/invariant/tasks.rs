@@ -22,6 +22,8 @@ pub struct Task {
 pub struct Tasks {
     tasks: BTreeMap<TaskId, Task>,
     order: Vec<TaskId>,
+    /// How many tasks each agent holds.
+    held: BTreeMap<String, u64>,
     pub by_status: [u64; 16],
 }
 
@@ -44,7 +46,16 @@ impl Tasks {
     }
 
     pub fn held_by(&self, agent: &str) -> u64 {
-        self.tasks.values().filter(|t| t.status.held() && t.agent == agent).count() as u64
+        self.held.get(agent).copied().unwrap_or(0)
+    }
+
+    fn count_held(held: &mut BTreeMap<String, u64>, status: Status, agent: &str, by: i64) {
+        if status.held() {
+            match held.get_mut(agent) {
+                Some(count) => *count = count.wrapping_add_signed(by),
+                None => drop(held.insert(agent.to_owned(), 0u64.wrapping_add_signed(by))),
+            }
+        }
     }
 
     /// Tasks that have not ended, for the operator.
@@ -75,6 +86,7 @@ impl Tasks {
             if kind != EventKind::TaskSubmitted {
                 return broken("id unique", format!("task {id}: {} before it was submitted", kind.name()));
             }
+            Self::count_held(&mut self.held, status, &agent, 1);
             self.tasks.insert(id, Task { status, epoch, agent, submitted: revision, changed: revision });
             self.order.push(id);
             self.by_status[status as usize] += 1;
@@ -85,6 +97,7 @@ impl Tasks {
         }
         if kind == EventKind::TaskForgotten {
             self.by_status[task.status as usize] -= 1;
+            Self::count_held(&mut self.held, task.status, &task.agent, -1);
             self.tasks.remove(&id);
             return Ok(());
         }
@@ -111,6 +124,8 @@ impl Tasks {
         }
         self.by_status[task.status as usize] -= 1;
         self.by_status[status as usize] += 1;
+        Self::count_held(&mut self.held, task.status, &task.agent, -1);
+        Self::count_held(&mut self.held, status, &agent, 1);
         let holder = if status.held() { agent } else { String::new() };
         *task = Task { status, epoch, agent: holder, submitted: task.submitted, changed: revision };
         Ok(())
