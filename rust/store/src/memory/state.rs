@@ -204,3 +204,38 @@ impl StateRead for Rows {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(state: &MemoryState, key: &str, value: Option<&str>) {
+        let value = value.map(|v| v.as_bytes().to_vec());
+        state.write(&[Change { cf: Cf::Key, key: key.as_bytes().to_vec(), value }]).expect("a store that works");
+    }
+
+    fn rows(state: &MemoryState) -> String {
+        let mut found = String::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            found += &format!("{}={} ", String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+            true
+        };
+        state.scan(Cf::Key, &[], &[], &mut visit).expect("a store that works");
+        found
+    }
+
+    #[test]
+    fn a_crash_brings_back_what_was_flushed_whatever_was_written_since() {
+        let state = MemoryState::new(&MemoryDisk::default());
+        put(&state, "a", Some("1"));
+        put(&state, "b", Some("1"));
+        state.flush().expect("a store that works");
+        let since = [("a", Some("2")), ("a", None), ("a", Some("3")), ("b", None), ("c", Some("1")), ("d", None)];
+        since.iter().for_each(|(key, value)| put(&state, key, *value));
+        assert_eq!(rows(&state), "a=3 c=1 ");
+        let state = state.crash().expect("rows that can be read");
+        assert_eq!(rows(&state), "a=1 b=1 ");
+        put(&state, "b", Some("2"));
+        assert_eq!(rows(&state.crash().expect("rows that can be read")), "a=1 b=1 ", "the next crash as well");
+    }
+}
