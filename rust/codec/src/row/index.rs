@@ -14,6 +14,16 @@ pub const BY_END: u8 = b'e';
 /// Idempotency rows of all tenants, oldest first.
 pub const BY_KEY_AGE: u8 = b'i';
 
+/// An empty key of index `name`, with room for the parts of these lengths behind it.
+fn begin(name: u8, room: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + room);
+    key.push(name);
+    key
+}
+
+/// What follows a prefix in the longest keys: a time or position, and an id.
+const REST_BYTES: usize = 8 + 16;
+
 fn newest_first(key: &mut Vec<u8>, created_wall_us: u64, id: TaskId) {
     key.extend_from_slice(&(!created_wall_us).to_be_bytes());
     key.extend(id.0.map(|b| !b));
@@ -26,7 +36,7 @@ pub fn id_at_end(index_key: &[u8]) -> Option<TaskId> {
 }
 
 pub fn by_time_prefix(tenant: &str) -> Vec<u8> {
-    let mut out = vec![BY_TIME];
+    let mut out = begin(BY_TIME, 1 + tenant.len() + REST_BYTES);
     key::tenant(tenant, &mut out);
     out
 }
@@ -38,7 +48,7 @@ pub fn by_time(tenant: &str, created_wall_us: u64, id: TaskId) -> Vec<u8> {
 }
 
 pub fn by_status_prefix(tenant: &str, status: Status) -> Vec<u8> {
-    let mut out = vec![BY_STATUS];
+    let mut out = begin(BY_STATUS, 1 + tenant.len() + 1 + REST_BYTES);
     key::tenant(tenant, &mut out);
     out.push(status as i32 as u8);
     out
@@ -51,7 +61,7 @@ pub fn by_status(tenant: &str, status: Status, created_wall_us: u64, id: TaskId)
 }
 
 pub fn by_type_prefix(tenant: &str, task_type: &str) -> Vec<u8> {
-    let mut out = vec![BY_TYPE];
+    let mut out = begin(BY_TYPE, 2 + tenant.len() + task_type.len() + REST_BYTES);
     key::tenant(tenant, &mut out);
     key::tenant(task_type, &mut out);
     out
@@ -65,7 +75,7 @@ pub fn by_type(tenant: &str, task_type: &str, created_wall_us: u64, id: TaskId) 
 
 /// Children in the order they were submitted: parent, position, child.
 pub fn by_parent_prefix(parent: TaskId) -> Vec<u8> {
-    let mut out = vec![BY_PARENT];
+    let mut out = begin(BY_PARENT, 16 + REST_BYTES);
     out.extend_from_slice(&parent.0);
     out
 }
@@ -79,7 +89,7 @@ pub fn by_parent(parent: TaskId, position: u32, child: TaskId) -> Vec<u8> {
 
 /// Tasks that an agent holds now (assigned, running, cancelling).
 pub fn by_agent_prefix(agent_id: &str) -> Vec<u8> {
-    let mut out = vec![BY_AGENT];
+    let mut out = begin(BY_AGENT, 1 + agent_id.len() + REST_BYTES);
     key::tenant(agent_id, &mut out);
     out
 }
@@ -91,7 +101,7 @@ pub fn by_agent(agent_id: &str, id: TaskId) -> Vec<u8> {
 }
 
 pub fn by_end(completed_wall_us: u64, id: TaskId) -> Vec<u8> {
-    let mut out = vec![BY_END];
+    let mut out = begin(BY_END, REST_BYTES);
     out.extend_from_slice(&completed_wall_us.to_be_bytes());
     out.extend_from_slice(&id.0);
     out
@@ -99,7 +109,7 @@ pub fn by_end(completed_wall_us: u64, id: TaskId) -> Vec<u8> {
 
 /// Creation in cluster time, then the row's key in the idempotency column family.
 pub fn by_key_age(created_cluster_us: u64, idempotency_key: &[u8]) -> Vec<u8> {
-    let mut out = vec![BY_KEY_AGE];
+    let mut out = begin(BY_KEY_AGE, 8 + idempotency_key.len());
     out.extend_from_slice(&created_cluster_us.to_be_bytes());
     out.extend_from_slice(idempotency_key);
     out

@@ -16,7 +16,8 @@ pub fn task(id: TaskId) -> Vec<u8> {
 }
 
 pub fn blob(id: TaskId, kind: BlobKind, attempt: u32) -> Vec<u8> {
-    let mut key = id.to_vec();
+    let mut key = Vec::with_capacity(16 + 1 + 4);
+    key.extend_from_slice(&id.0);
     key.push(kind as u8);
     if kind == BlobKind::Log {
         key.extend_from_slice(&attempt.to_be_bytes());
@@ -29,9 +30,7 @@ pub fn session(session: u64) -> Vec<u8> {
 }
 
 pub fn session_outcomes(session: u64, entry_index: u64) -> Vec<u8> {
-    let mut key = session.to_be_bytes().to_vec();
-    key.extend_from_slice(&entry_index.to_be_bytes());
-    key
+    [session.to_be_bytes(), entry_index.to_be_bytes()].concat()
 }
 
 pub fn tenant_scoped(tenant_name: &str, name: &str) -> Vec<u8> {
