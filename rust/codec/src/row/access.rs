@@ -3,6 +3,8 @@
 use super::Cf;
 
 const ROW_HASH_BUFFER_BYTES: usize = 1_024;
+/// Most rows fit into this, and a buffer is cleared before it is filled.
+const SMALL_BUFFER_BYTES: usize = 256;
 
 /// H of DESIGN §5: what one row adds, modulo 2^128, to the state hash. Defined over
 /// `[cf: u8][key length: u32 BE][key][value]`, with `value` as it is stored (version byte included).
@@ -12,12 +14,17 @@ pub fn row_hash(cf: Cf, key: &[u8], value: &[u8]) -> u128 {
     let total = 5 + key.len() + value.len();
     if total <= ROW_HASH_BUFFER_BYTES {
         // Setting up a streaming hasher costs more than copying a small row.
-        let mut buffer = [0u8; ROW_HASH_BUFFER_BYTES];
-        buffer[0] = cf as u8;
-        buffer[1..5].copy_from_slice(&key_length.to_be_bytes());
-        buffer[5..5 + key.len()].copy_from_slice(key);
-        buffer[5 + key.len()..total].copy_from_slice(value);
-        return xxhash_rust::xxh3::xxh3_128(&buffer[..total]);
+        let hash = |buffer: &mut [u8]| {
+            buffer[0] = cf as u8;
+            buffer[1..5].copy_from_slice(&key_length.to_be_bytes());
+            buffer[5..5 + key.len()].copy_from_slice(key);
+            buffer[5 + key.len()..].copy_from_slice(value);
+            xxhash_rust::xxh3::xxh3_128(buffer)
+        };
+        return match total <= SMALL_BUFFER_BYTES {
+            true => hash(&mut [0u8; SMALL_BUFFER_BYTES][..total]),
+            false => hash(&mut [0u8; ROW_HASH_BUFFER_BYTES][..total]),
+        };
     }
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&[cf as u8]);
@@ -52,7 +59,7 @@ pub trait StateRead {
 
 #[cfg(test)]
 mod tests {
-    use super::{ROW_HASH_BUFFER_BYTES, row_hash};
+    use super::{ROW_HASH_BUFFER_BYTES, SMALL_BUFFER_BYTES, row_hash};
     use crate::row::Cf;
 
     /// The definition, written out.
@@ -67,7 +74,17 @@ mod tests {
     #[test]
     fn short_and_long_rows_are_hashed_by_the_one_definition() {
         let value: Vec<u8> = (0..2 * ROW_HASH_BUFFER_BYTES).map(|i| (i % 251) as u8).collect();
-        for length in [0, 1, 240, 241, ROW_HASH_BUFFER_BYTES - 9, ROW_HASH_BUFFER_BYTES - 8, value.len()] {
+        for length in [
+            0,
+            1,
+            240,
+            241,
+            SMALL_BUFFER_BYTES - 8,
+            SMALL_BUFFER_BYTES - 7,
+            ROW_HASH_BUFFER_BYTES - 9,
+            ROW_HASH_BUFFER_BYTES - 8,
+            value.len(),
+        ] {
             let value = &value[..length];
             assert_eq!(row_hash(Cf::Task, b"key", value), defined(Cf::Task, b"key", value), "{length} bytes of value");
         }
