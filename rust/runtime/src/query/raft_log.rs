@@ -30,9 +30,15 @@ pub fn log_rows(reader: &dyn LogReader, base: u64, last: u64, committed: u64, fr
     if low <= base || low >= high {
         return Ok(answer);
     }
-    let entries = match reader.entries(low, high, limits::PAGE_BYTES_MAX as u64) {
+    let read = |high| reader.entries(low, high, limits::PAGE_BYTES_MAX as u64);
+    let entries = match read(high) {
+        // The newest entries are not on this disk yet: those before them are.
+        Err(StoreError::Unavailable { last, .. }) if (low..high).contains(&last) => read(last + 1),
+        other => other,
+    };
+    let entries = match entries {
         Ok(entries) => entries,
-        // The newest entries are not on this disk yet, or compaction was quicker: the caller asks again.
+        // None of them is on this disk yet, or compaction was quicker: the caller asks again.
         Err(StoreError::Unavailable { .. } | StoreError::Compacted { .. }) => Vec::new(),
         Err(error) => return Err(QueryError::Log(error)),
     };
@@ -140,14 +146,16 @@ mod tests {
         }
     }
 
-    /// Scenario: base 2, entries 3 and 4 → reads are cut to what is there; before the base there is nothing.
+    /// Scenario: base 2, entries 3 and 4, more on the way to the disk → reads are cut to what is there; before
+    /// the base there is nothing.
     #[test]
     fn the_log_is_read_within_its_bounds() {
         let read = |last, from, limit| log_rows(&Disk, 2, last, 3, from, limit).expect("read");
         let indexes = |rows: &LogRows| rows.rows.iter().map(|row| parsed(row)["log_index"].as_u64()).collect::<Vec<_>>();
         assert_eq!(indexes(&read(4, 3, 100)), [Some(3), Some(4)]);
         assert_eq!(indexes(&read(4, 3, 1)), [Some(3)]);
-        for (last, from) in [(4, 5), (4, 2), (4, 0), (9, 3)] {
+        assert_eq!(indexes(&read(9, 3, 100)), [Some(3), Some(4)]);
+        for (last, from) in [(4, 5), (4, 2), (4, 0), (9, 5)] {
             let rows = read(last, from, 100);
             assert_eq!((rows.first, rows.committed, indexes(&rows)), (3, 3, vec![]), "from {from} with last {last}");
         }
