@@ -46,6 +46,8 @@ pub struct Consensus {
     tail_bytes_max: usize,
     message_bytes_max: u64,
     unpersisted: VecDeque<Unpersisted>,
+    /// Commit index of the newest hard state that was given out to be saved.
+    saved_commit: u64,
     /// Messages set free by `persisted`, for the next round.
     released: Vec<Outgoing>,
     fetches: Vec<(u64, GetEntriesContext)>,
@@ -63,6 +65,7 @@ impl Consensus {
     pub fn new(config: &ConsensusConfig, start: Start) -> Result<Self, ConsensusError> {
         config.validate()?;
         let mut hard_state = start.hard_state;
+        let saved_commit = hard_state.commit;
         hard_state.commit = hard_state.commit.max(start.applied_index).max(start.base.0);
         let entries = start.entries.into_iter().map(to_raft_entry).collect();
         let tail = Tail::new(hard_state, start.configuration.clone(), start.base, entries);
@@ -76,6 +79,7 @@ impl Consensus {
             tail_bytes_max: config.tail_bytes_max,
             message_bytes_max: config.message_bytes_max,
             unpersisted: VecDeque::new(),
+            saved_commit,
             released: Vec::new(),
             fetches: Vec::new(),
             next_fetch: 1,
@@ -295,6 +299,15 @@ impl Consensus {
         }
         round.entries = entries.into_iter().map(from_raft_entry).collect();
         round.hard_state = ready.hs().map(from_raft_hard_state).or(round.hard_state);
+        if must_sync {
+            // A round that only moved the commit index was not saved: what is saved next takes it along. Else a
+            // restart would follow an old configuration long after the members it names were let go.
+            let now = self.raw.raft.hard_state();
+            if round.hard_state.is_none() && now.commit > self.saved_commit {
+                round.hard_state = Some(from_raft_hard_state(&now));
+            }
+            self.saved_commit = round.hard_state.as_ref().map_or(self.saved_commit, |saved| saved.commit);
+        }
         let held = ready.take_persisted_messages().into_iter().map(encode).collect();
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);

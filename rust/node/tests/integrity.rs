@@ -262,6 +262,7 @@ fn a_log_that_is_shorter_than_what_the_leader_saw_acknowledged_retires() {
     let host = cluster.hosts.get_mut(&bad).expect("a node");
     let keep = host.log.len() - 3;
     host.log.truncate(keep);
+    host.hard_state.commit = host.hard_state.commit.min(host.log.last().map_or(0, |entry| entry.index));
     host.rows.0.clear();
     cluster.restart(bad);
     cluster.until(2, "retirement", |c| c.hosts[&bad].retired.is_some());

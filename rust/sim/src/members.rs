@@ -68,9 +68,14 @@ impl World {
 
     pub(crate) fn remove_member(&mut self, at: usize) {
         let Some(configuration) = self.settled_configuration() else { return };
-        let voter = configuration.voters.contains(&self.hosts[at].raft_id);
-        if voter && configuration.voters.len() <= VOTERS_MIN {
-            return;
+        let raft_id = self.hosts[at].raft_id;
+        // A removal that was asked for may still be on its way, without a row that says so.
+        let staying = configuration.voters.iter().filter(|id| !self.asked_away.contains(id)).count();
+        if configuration.voters.contains(&raft_id) {
+            if staying <= VOTERS_MIN && !self.asked_away.contains(&raft_id) {
+                return;
+            }
+            self.asked_away.insert(raft_id);
         }
         let node_id = self.hosts[at].node_id.clone();
         self.trace.say(self.now, || format!("{node_id} is to be removed"));

@@ -1,5 +1,6 @@
 //! One run: set the world up, let it go, report.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::agent::Agent;
@@ -83,6 +84,7 @@ impl World {
             rng,
             fault_rng: stream(4),
             lost: None,
+            asked_away: BTreeSet::new(),
         }
     }
 

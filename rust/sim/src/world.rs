@@ -1,5 +1,7 @@
 //! The simulated cluster, and the loop that lets one thing happen after the other.
 
+use std::collections::BTreeSet;
+
 use codec::peer::PeerBody;
 use node::Event;
 
@@ -162,6 +164,8 @@ pub struct World {
     pub fault_rng: Rng,
     /// A directory that was lost for good, and the spare that is to take its place.
     pub lost: Option<(usize, usize)>,
+    /// Raft ids of voters whose removal was ever asked for.
+    pub asked_away: BTreeSet<u64>,
 }
 
 /// A stop for runs that do not end, in events.

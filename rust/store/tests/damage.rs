@@ -386,3 +386,22 @@ fn options_out_of_bounds_are_named() {
     let error = DataDirectory::open(folder.path(), "n1", &options).map(|o| o.report).unwrap_err();
     assert_eq!(error.to_string(), "cache_bytes is 5, outside [1048576, 68719476736]");
 }
+
+/// The newest entry is gone, and the commit index that was saved after it is there.
+#[test]
+fn a_log_that_ends_before_its_own_commit_index_is_damaged() {
+    let folder = directory(40);
+    open(folder.path()).unwrap().log.append(&[], Some(&hard_state(1, 7, 40))).unwrap();
+    {
+        let (options, path) = (rocksdb::Options::default(), folder.path().join("log"));
+        let families = rocksdb::DB::list_cf(&options, &path).unwrap();
+        let db = rocksdb::DB::open_cf(&options, &path, families).unwrap();
+        let entries = db.cf_handle("entries").unwrap();
+        let (newest, _) = db.iterator_cf(entries, rocksdb::IteratorMode::End).next().unwrap().unwrap();
+        db.delete_cf(entries, newest).unwrap();
+    }
+    let before = contents(folder.path());
+    let error = open(folder.path()).err().unwrap();
+    assert!(error.to_string().contains("the log ends with entry 39, but entry 40 had been committed"), "{error}");
+    assert_eq!(contents(folder.path()).len(), before.len(), "every file stays");
+}

@@ -9,10 +9,15 @@ use super::log::OpenedLog;
 use super::witness::WitnessFile;
 use crate::{Position, StoreError};
 
-/// The log reaches its witness and agrees with it, and no vote is forgotten.
+/// The log reaches its witness and its own commit index, agrees with the witness, and no vote is forgotten.
 pub(super) fn witness(path: &Path, witness: &WitnessFile, log: &OpenedLog) -> Result<(), StoreError> {
     let seen = witness.position();
     let base = log.base.as_ref().map(Position::of_base).unwrap_or_default();
+    let saved = &log.hard_state;
+    if saved.commit > log.last.index {
+        let what = format!("the log ends with entry {}, but entry {} had been committed", log.last.index, saved.commit);
+        return Err(StoreError::damaged(path, what));
+    }
     if log.last.index < seen.index {
         let what = format!("the log ends with entry {}, but entry {} had been synced", log.last.index, seen.index);
         return Err(StoreError::damaged(path, what));
@@ -26,7 +31,6 @@ pub(super) fn witness(path: &Path, witness: &WitnessFile, log: &OpenedLog) -> Re
         return Err(StoreError::damaged(path, what));
     }
     let (term, vote) = witness.saved_vote();
-    let saved = &log.hard_state;
     if saved.term < term || (saved.term == term && vote != 0 && saved.vote != vote) {
         let what = format!(
             "the saved term {} and vote {:x} are older than term {term} and vote {vote:x}, which had been synced",
