@@ -94,6 +94,7 @@ impl Consensus {
 
     /// Every member's progress, by raft id; meaningful on the leader.
     pub fn progress(&self) -> Vec<PeerProgress> {
+        let last_index = self.last_index();
         let mut all: Vec<_> = self
             .raw
             .raft
@@ -104,7 +105,10 @@ impl Consensus {
                 match_index: progress.matched,
                 recently_active: *id == self.raft_id || progress.recent_active,
                 snapshotting: progress.state == raft::ProgressState::Snapshot,
-                replicating: *id == self.raft_id || progress.state == raft::ProgressState::Replicate,
+                // One that was brought up by a snapshot is probed until the next entry, even if it has all there is.
+                replicating: *id == self.raft_id
+                    || progress.state == raft::ProgressState::Replicate
+                    || (progress.state == raft::ProgressState::Probe && progress.matched >= last_index),
             })
             .collect();
         all.sort_unstable_by_key(|p| p.raft_id);
