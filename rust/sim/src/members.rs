@@ -8,7 +8,7 @@ use consensus::has_member;
 use node::Event;
 
 use crate::disk::Crash;
-use crate::host::{Part, Waiter};
+use crate::host::{Host, Part, Waiter};
 use crate::invariant::Violation;
 use crate::queue::Time;
 use crate::rng::Rng;
@@ -17,7 +17,7 @@ use crate::world::{What, World};
 /// A member that is silent for this long counts as not alive, and its place can be given away.
 const SILENT_US: Time = 2_200_000;
 /// Voters that a removal leaves at least.
-const VOTERS_MIN: usize = 3;
+pub(crate) const VOTERS_MIN: usize = 3;
 
 impl World {
     /// Proposes a command through the leader, or through anybody if none is known.
@@ -68,16 +68,15 @@ impl World {
 
     pub(crate) fn remove_member(&mut self, at: usize) {
         let Some(configuration) = self.settled_configuration() else { return };
-        let raft_id = self.hosts[at].raft_id;
-        // A removal that was asked for may still be on its way, without a row that says so.
-        let staying = configuration.voters.iter().filter(|id| !self.asked_away.contains(id)).count();
-        if configuration.voters.contains(&raft_id) {
-            if staying <= VOTERS_MIN && !self.asked_away.contains(&raft_id) {
-                return;
-            }
-            self.asked_away.insert(raft_id);
-        }
+        // A removal that was asked for may still be on its way, without a row that says so, and goes by name: it also
+        // takes whoever has that name by then.
         let node_id = self.hosts[at].node_id.clone();
+        let voter = |host: &Host| configuration.voters.contains(&host.raft_id);
+        let stays = |host: &&Host| voter(host) && host.node_id != node_id && !self.asked_away.contains(&host.node_id);
+        if voter(&self.hosts[at]) && self.hosts.iter().filter(stays).count() < VOTERS_MIN {
+            return;
+        }
+        self.asked_away.insert(node_id.clone());
         self.trace.say(self.now, || format!("{node_id} is to be removed"));
         self.ask(Body::RemoveMember(RemoveMember { node_id, alive: Vec::new() }));
     }

@@ -164,8 +164,8 @@ pub struct World {
     pub fault_rng: Rng,
     /// A directory that was lost for good, and the spare that is to take its place.
     pub lost: Option<(usize, usize)>,
-    /// Raft ids of voters whose removal was ever asked for.
-    pub asked_away: BTreeSet<u64>,
+    /// Members whose removal was ever asked for.
+    pub asked_away: BTreeSet<String>,
 }
 
 /// A stop for runs that do not end, in events.

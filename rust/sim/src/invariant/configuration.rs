@@ -8,6 +8,7 @@ use consensus::Consensus;
 
 use super::{Check, broken};
 use crate::host::Host;
+use crate::members::VOTERS_MIN;
 
 #[derive(Default)]
 pub struct Configuration {
@@ -44,6 +45,16 @@ impl Configuration {
         }
         let text = format!("n{}: {counted:?} with snapshot {index}, whose configuration is {expected:?}", at + 1);
         broken("a snapshot brings its configuration", text)
+    }
+
+    /// A change is committed. Nobody asks for fewer voters than these here, and the loss of one must
+    /// leave a majority.
+    pub fn keeps_voters(configuration: &ConfState) -> Check {
+        let ConfState { voters, .. } = configuration;
+        match voters.len() >= VOTERS_MIN {
+            true => Ok(()),
+            false => broken("three voters stay", format!("the voters are {voters:?}")),
+        }
     }
 
     /// A leader has taken its turn.

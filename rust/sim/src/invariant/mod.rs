@@ -189,6 +189,7 @@ impl Invariants {
             let configuration = configurations.iter().find(|(index, _)| *index == entry.index).map(|(_, c)| c.clone());
             if let Some(configuration) = &configuration {
                 one_change::step(&self.replay.machine().configuration(), configuration)?;
+                configuration::Configuration::keeps_voters(configuration)?;
             }
             let Some(step) = self.replay.apply(at, entry, configuration)? else { continue };
             for command in &step.commands {
