@@ -176,7 +176,8 @@ cdef class Connection:
     def on_url(self, bytes url):
         self.head_bytes += len(url)
         self.bound_head()
-        self.target = url.decode("latin-1")
+        # In pieces, if the bytes came so.
+        self.target += url.decode("latin-1")
 
     def on_header(self, bytes name, bytes value):
         cdef str key
@@ -428,4 +429,5 @@ class _Rejection(Exception):
 cdef object _Rejected = _Rejection()
 
 
+# The last: placed before the others, its loops came out a fifth slower.
 include "scan.pxi"

@@ -27,6 +27,15 @@ class Echo:
     server: Server | None = None
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    read: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def has_read(self, size: int) -> None:
+        """Waits until the server has read so many bytes of its clients."""
+        assert self.server is not None
+        async with asyncio.timeout(5):
+            while self.server.bytes_in < size:
+                self.read.clear()
+                await self.read.wait()
 
     def dispatch(self, request: Request) -> None:
         self.seen.append(f"{request.method} {request.path}")
@@ -41,6 +50,22 @@ class Echo:
         self.waiting.append(request)
 
 
+class Tap(asyncio.Protocol):
+    """The server's protocol, which tells when bytes have come."""
+
+    def __init__(self, echo: Echo) -> None:
+        assert echo.server is not None
+        self._protocol = echo.server.protocol()
+        self._read = echo.read
+        # Whatever else the transport calls goes to the protocol itself.
+        for name in ("connection_made", "connection_lost", "eof_received", "pause_writing", "resume_writing"):
+            setattr(self, name, getattr(self._protocol, name))
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+        self._read.set()
+
+
 def refuse(status: int, code: str, detail: str) -> bytes:
     return json.dumps({"status": status, "code": code, "detail": detail}).encode()
 
@@ -49,7 +74,7 @@ def refuse(status: int, code: str, detail: str) -> bytes:
 async def echo_server(**limits: float) -> AsyncIterator[Echo]:
     echo = Echo()
     echo.server = Server(lambda request: BODY_MAX, echo.dispatch, refuse, lambda: echo.clock, Limits(**limits))  # type: ignore[arg-type]
-    listening = await asyncio.get_running_loop().create_server(echo.server.protocol, "127.0.0.1", 0)
+    listening = await asyncio.get_running_loop().create_server(lambda: Tap(echo), "127.0.0.1", 0)
     echo.port = listening.sockets[0].getsockname()[1]
     try:
         yield echo
@@ -127,11 +152,12 @@ async def test_other_versions_are_refused() -> None:
 async def test_any_split_of_the_bytes_gives_the_same_request() -> None:
     sent = b"POST /p?q=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     async with echo_server() as echo:
-        for cut in range(1, len(sent), 7):
+        assert echo.server is not None
+        for cut in range(1, len(sent)):
             reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+            before = echo.server.bytes_in
             writer.write(sent[:cut])
-            await writer.drain()
-            await asyncio.sleep(0)
+            await echo.has_read(before + cut)
             writer.write(sent[cut:])
             writer.write_eof()
             received = await reader.read()
@@ -204,8 +230,7 @@ async def test_slow_headers_time_out() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
         writer.write(b"GET / HTTP/1.1\r\nHost")
         assert echo.server is not None
-        while echo.server.bytes_in == 0:
-            await asyncio.sleep(0)
+        await echo.has_read(1)
         echo.clock = 4.9
         echo.server.sweep()
         assert not reader.at_eof()
@@ -269,7 +294,6 @@ async def test_a_stream_pushes_back_and_ends() -> None:
         while stream.writable:
             stream.send(b"x" * 65_536)
             sent += 65_536
-            await asyncio.sleep(0)
         assert not drained.is_set()
         received = b""
         while not drained.is_set():
