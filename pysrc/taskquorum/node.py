@@ -123,9 +123,12 @@ class _Proposal(NamedTuple):
 
 
 class Node:
-    """Callbacks over a `Native`; `on_notify` is to be called whenever its eventfd is readable."""
+    """Callbacks over a `Native`; `on_notify` is to be called whenever its eventfd is readable.
 
-    def __init__(self, native: Native, loop: AbstractEventLoop) -> None:
+    `clock` gives monotonic seconds, by which leaders are missed; the default is the loop's.
+    """
+
+    def __init__(self, native: Native, loop: AbstractEventLoop, clock: Callable[[], float] | None = None) -> None:
         self.native = native
         self.node_id = native.node_id
         self.leader: str | None = None
@@ -138,12 +141,13 @@ class Node:
         """A leader is known, after none was."""
         self.on_leading: Callable[[], None] = lambda: None
         self._loop = loop
-        self._leaderless_since: float | None = loop.time()
+        self._now = clock or loop.time
+        self._leaderless_since: float | None = self._now()
         self._proposals: list[_Proposal] = []
         self._reads: list[tuple[Callable[[], None], Failed]] = []
         self._beats: list[tuple[tuple[str, int, tuple[int, int, int] | None], Callable[[Beat], None], Failed]] = []
         self._flushing = False
-        self._contact = Contact(loop.time, ELECTION_TIMEOUT_S)
+        self._contact = Contact(self._now, ELECTION_TIMEOUT_S)
         self._probing = False
         self._pending: dict[int, tuple[list[_Proposal], int]] = {}
         self._reading: dict[int, list[tuple[Callable[[], None], Failed]]] = {}
@@ -329,7 +333,7 @@ class Node:
             if led:
                 self.on_led()
         elif self._leaderless_since is None:
-            self._leaderless_since = self._loop.time()
+            self._leaderless_since = self._now()
             self._loop.call_later(ELECTION_TIMEOUT_S, self._look_for_leader, self._leaderless_since)
 
     def _look_for_leader(self, since: float) -> None:
@@ -356,7 +360,7 @@ class Node:
     def leaderless(self) -> bool:
         """No leader has been known for one election timeout."""
         since = self._leaderless_since
-        return since is not None and self._loop.time() - since >= ELECTION_TIMEOUT_S
+        return since is not None and self._now() - since >= ELECTION_TIMEOUT_S
 
     @property
     def cut_off(self) -> bool:

@@ -69,6 +69,18 @@ class FakeNative:
         self.member_end = (True, "voter")
         self.backups: list[FakeBackup] = []
         self._token = 0
+        self._called = asyncio.Event()
+
+    async def until(self, wanted: Callable[[], object]) -> None:
+        """Waits until calls of this node have made `wanted` true: looks after each."""
+        async with asyncio.timeout(5):
+            while not wanted():
+                self._called.clear()
+                await self._called.wait()
+
+    async def heard(self) -> None:
+        """Waits until what was told has been taken and handled."""
+        await self.until(lambda: not self.notices)
 
     # ---- completions
     def tell(self, *notices: tuple[Any, ...]) -> None:
@@ -82,11 +94,13 @@ class FakeNative:
 
     def drain(self, limit: int) -> list[tuple[Any, ...]]:
         taken, self.notices = self.notices[:limit], self.notices[limit:]
+        self._called.set()
         return taken
 
     def _next(self) -> int:
         if self.full:
             raise Busy("full")
+        self._called.set()
         self._token += 1
         return self._token
 
@@ -136,6 +150,7 @@ class FakeNative:
     # ---- interest
     def _watch(self, name: Any, watch: bool) -> None:
         self.watched[name] = self.watched.get(name, 0) + (1 if watch else -1)
+        self._called.set()
 
     def watch_task(self, task_id: bytes, watch: bool) -> None:
         self._watch(task_id, watch)
@@ -224,6 +239,17 @@ class FakeBackup:
         self.closed = True
 
 
+class Clock:
+    """The loop's time, which a test puts forward."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return self._loop.time() + self.ahead_s
+
+
 class Answer:
     """What came back."""
 
@@ -243,8 +269,9 @@ class Answer:
 class Api:
     """The whole HTTP side over loopback, on a fake node."""
 
-    def __init__(self, native: FakeNative, port: int, node: Node, app: App) -> None:
+    def __init__(self, native: FakeNative, clock: Clock, port: int, node: Node, app: App) -> None:
         self.native = native
+        self.clock = clock
         self.port = port
         self.node = node
         self.app = app
@@ -287,8 +314,8 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
 async def serve_api() -> AsyncIterator[Api]:
     """The API on a free port, ended on exit."""
     loop = asyncio.get_running_loop()
-    native = FakeNative()
-    node = Node(native, loop)
+    native, clock = FakeNative(), Clock(loop)
+    node = Node(native, loop, clock)
     native.wake = lambda: loop.call_soon(node.on_notify)  # type: ignore[assignment,return-value]
     metrics = Metrics(native)
     app = App(node, loop, metrics)
@@ -297,7 +324,7 @@ async def serve_api() -> AsyncIterator[Api]:
     native.tell((7, "node-1", 1, True))
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     try:
-        yield Api(native, listening.sockets[0].getsockname()[1], node, app)
+        yield Api(native, clock, listening.sockets[0].getsockname()[1], node, app)
     finally:
         listening.close()
         server.abort()

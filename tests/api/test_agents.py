@@ -17,8 +17,7 @@ def poll(api: Api, **body: Any) -> "asyncio.Task[Answer]":
 
 async def watched(api: Api) -> None:
     """Until a poll of the agent waits."""
-    while not api.native.watched.get("a"):
-        await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.watched.get("a"))
 
 
 async def test_registering_names_the_beat(api: Api) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from taskquorum.node import ELECTION_TIMEOUT_S
+
 from .fake import Api, read_head, serve_api
 
 # ---- keys ----------------------------------------------------------------------------------------
@@ -96,9 +98,7 @@ async def test_watch_streams_from_a_revision_and_goes_on(api: Api) -> None:
     api.native.tell((5, 8))
     assert [message["revision"] for message in await messages(reader, 1)] == [8]
     writer.close()
-    async with asyncio.timeout(5):
-        while api.native.watched["events"]:
-            await asyncio.sleep(0)
+    await api.native.until(lambda: not api.native.watched["events"])
 
 
 async def test_watch_goes_on_after_the_last_id_and_starts_now_without_one(api: Api) -> None:
@@ -165,9 +165,8 @@ async def test_a_node_that_is_cut_off_refuses_at_once_what_needs_a_leader(api: A
     reads are answered; a leader is known again → all are taken."""
     task, submit = "/tasks/distributed", {"task_type": "t"}
     api.native.tell((7, None, 1, False))
-    async with asyncio.timeout(5):
-        while (await api.call("GET", "/state/k")).json["code"] != "no_leader":
-            await asyncio.sleep(0)
+    await api.native.heard()
+    api.clock.ahead_s += ELECTION_TIMEOUT_S
     proposed, reads = len(api.native.proposed), api.native.reads
     for method, path, body in (("POST", task, submit), ("PUT", "/state/k", {"value": 1}), ("GET", task, None)):
         answer = await api.call(method, path, body)
@@ -185,9 +184,9 @@ async def test_a_node_whose_leader_is_silent_refuses_at_once_until_it_is_answere
     path, submit = "/tasks/distributed", {"task_type": "t"}
     api.native.hold = True
     first = asyncio.create_task(api.call("POST", path, submit))
-    async with asyncio.timeout(5):
-        while not api.app.node.cut_off:
-            await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.proposed)
+    assert not api.app.node.cut_off
+    api.clock.ahead_s += ELECTION_TIMEOUT_S
     proposed = len(api.native.proposed)
     for method, body in (("POST", submit), ("GET", None)):
         answer = await api.call(method, path, body)
@@ -212,7 +211,7 @@ async def test_ready_needs_a_leader_and_little_lag(api: Api) -> None:
     api.app.stopping = True
     assert (await api.call("GET", "/readyz")).json["code"] == "stopping"
     api.native.tell((8, "the disk is gone"))
-    await asyncio.sleep(0)
+    await api.native.heard()
     assert (await api.call("GET", "/healthz")).json["detail"] == "the disk is gone"
 
 
@@ -280,8 +279,7 @@ async def test_stopping_ends_streams_and_polls(api: Api) -> None:
     await read_head(reader)
     api.native.agent_epochs["a"] = 3
     waiting = asyncio.create_task(api.call("POST", "/agents/a/poll", {"agent_epoch": 3, "wait_ms": 30_000}))
-    while not api.native.watched.get("a"):
-        await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.watched.get("a"))
     api.app.stop()
     assert (await waiting).json["assignments"] == []
     assert (await reader.readuntil(b"\r\n0\r\n\r\n")).endswith(b"0\r\n\r\n")
@@ -306,7 +304,7 @@ async def test_leadership_is_handed_over_from_any_node(api: Api) -> None:
     async with serve_api() as leader:
         api.native.tell((7, "node-2", 2, False))
         api.native.view["nodes"] = [{"node_id": "node-2", "http_address": f"127.0.0.1:{leader.port}"}]
-        await asyncio.sleep(0)
+        await api.native.heard()
         leader.native.view["nodes"] = [{"node_id": "node-2"}]
         assert (await api.call("POST", "/cluster/transfer-leader", {"to": "node-2"})).json["done"] is True
         assert leader.native.transfers == ["node-2"]
@@ -318,14 +316,12 @@ async def test_a_drained_node_that_is_elected_steps_aside(api: Api) -> None:
     follower = {"node_id": "node-2", "status": "healthy", "node_role": "follower"}
     api.native.view["nodes"] = [{"node_id": "node-1", "status": "drained"}, follower | {"status": "down"}]
     api.native.tell((7, "node-1", 2, True))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    # A whole request later, what the notice set going has ended.
+    assert (await api.call("GET", "/healthz")).status == 200
     assert api.native.transfers == []
     api.native.view["nodes"] = [{"node_id": "node-1", "status": "drained"}, follower]
     api.native.tell((7, "node-1", 3, True))
-    async with asyncio.timeout(5):
-        while not api.native.transfers:
-            await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.transfers)
     assert api.native.transfers == ["node-2"]
 
 

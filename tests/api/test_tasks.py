@@ -101,8 +101,7 @@ async def test_an_array_where_every_item_failed_is_still_a_202(api: Api) -> None
 async def test_submits_of_one_loop_turn_cross_together(api: Api) -> None:
     api.native.hold = True
     pending = [asyncio.create_task(api.call("POST", "/tasks/distributed", {"task_type": "t"})) for _ in range(20)]
-    while len(api.native.proposed) < 20:
-        await asyncio.sleep(0)
+    await api.native.until(lambda: len(api.native.proposed) == 20)
     assert len(api.native.groups) < 20
     api.native.release()
     assert {answer.status for answer in await asyncio.gather(*pending)} == {202}
@@ -232,11 +231,10 @@ async def test_waiting_ends_with_the_task(api: Api) -> None:
     api.native.put_task(ID, ASSIGNED)
     raw = bytes.fromhex(ID.replace("-", ""))
     waiting = asyncio.create_task(api.call("GET", f"/tasks/distributed/{ID}?wait_ms=9000"))
-    while not api.native.watched.get(raw):
-        await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.watched.get(raw))
     api.native.put_task(ID, READY)
     api.native.tell((3, raw, READY))
-    await asyncio.sleep(0)
+    await api.native.heard()
     api.native.put_task(ID, COMPLETED)
     api.native.tell((3, raw, COMPLETED))
     assert (await waiting).json["status"] == "completed"
@@ -247,8 +245,7 @@ async def test_waiting_until_a_status(api: Api) -> None:
     api.native.put_task(ID, READY)
     raw = bytes.fromhex(ID.replace("-", ""))
     waiting = asyncio.create_task(api.call("GET", f"/tasks/distributed/{ID}?wait_ms=9000&until=assigned"))
-    while not api.native.watched.get(raw):
-        await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.watched.get(raw))
     api.native.tell((3, raw, ASSIGNED))
     assert (await waiting).status == 200
 
@@ -274,12 +271,9 @@ async def test_a_client_that_left_leaves_no_interest(api: Api) -> None:
     api.native.put_task(ID, READY)
     raw = bytes.fromhex(ID.replace("-", ""))
     _, writer = await api.open("GET", f"/tasks/distributed/{ID}?wait_ms=60000")
-    while not api.native.watched.get(raw):
-        await asyncio.sleep(0)
+    await api.native.until(lambda: api.native.watched.get(raw))
     writer.close()
-    async with asyncio.timeout(5):
-        while api.native.watched[raw]:
-            await asyncio.sleep(0)
+    await api.native.until(lambda: not api.native.watched[raw])
 
 
 async def test_reads_are_linearizable_unless_local(api: Api) -> None:
