@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use node::Event;
-use store::rocks::DataDirectory;
+use store::rocks::{DataDirectory, RocksState};
 use store::{LogReader, StateStore, StoreError, meta_of};
 
 use crate::apply_thread::is_corruption;
@@ -40,6 +40,7 @@ impl DiskThread {
     /// Runs until all senders are gone, or a flush fails.
     pub(crate) fn run(self) {
         while let Ok(request) = self.requests.recv() {
+            let flushed = matches!(request, DiskRequest::Flush);
             let answer = match request {
                 DiskRequest::Flush => self.flush(),
                 DiskRequest::Checkpoint => self.checkpoint(),
@@ -50,6 +51,9 @@ impl DiskThread {
             };
             if self.raft.send(answer).is_err() {
                 return;
+            }
+            if flushed {
+                merge_small_tables(&self.state.get());
             }
         }
     }
@@ -110,6 +114,13 @@ impl DiskThread {
         self.checkpoints.made(meta.applied_index);
         let configuration = meta.configuration.unwrap_or_default();
         Ok(Event::SnapshotMade { index: meta.applied_index, term: meta.applied_term, configuration })
+    }
+}
+
+/// After a flush, which is answered by then. Without it nothing is wrong but the number of files.
+pub(crate) fn merge_small_tables(state: &RocksState) {
+    if let Err(error) = state.merge_small_tables() {
+        eprintln!("taskquorum: {error}");
     }
 }
 

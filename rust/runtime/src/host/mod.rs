@@ -22,6 +22,7 @@ use store::StateStore;
 use transport::{NetGroup, NetHandle};
 
 use crate::config::{Config, ConfigError, NodeRole};
+use crate::disk_thread::merge_small_tables;
 use crate::raft_thread::ToRaft;
 use crate::service::{OpenError, other};
 use crate::state_cell::StateCell;
@@ -160,13 +161,15 @@ impl ObserverHost {
 
 fn flush_all(requests: &Receiver<Flush>) {
     while let Ok(Flush { state, answer, net }) = requests.recv() {
-        let done = match state.get().flush() {
+        let state = state.get();
+        let done = match state.flush() {
             Ok(applied_index) => ToRaft::event(Event::Flushed { applied_index }),
             Err(error) => ToRaft::Halt(format!("the state cannot be flushed: {error}")),
         };
         // An observer that has stopped listens no longer.
         let _ = answer.send(done);
         net.resume();
+        merge_small_tables(&state);
     }
 }
 

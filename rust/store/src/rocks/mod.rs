@@ -26,6 +26,7 @@ mod observer;
 mod options;
 mod record;
 mod state;
+mod tables;
 mod witness;
 
 pub use directory::{DataDirectory, OpenReport, Opened};

@@ -13,7 +13,7 @@ use crate::{StateStore, StoreError, meta_of};
 
 /// One open state directory.
 pub struct RocksState {
-    db: DB,
+    pub(super) db: DB,
     path: PathBuf,
     status: Mutex<Status>,
     /// One flush at a time, so that the flushed index never goes back.
