@@ -69,10 +69,12 @@ fn a_follower_that_differs_fences_itself_and_installs_the_others_state() {
     in_step(&mut cluster);
     assert_eq!(cluster.hosts[&bad].installs, 1);
     assert_eq!(cluster.leader(), Some(leader), "the leader was right and stays");
+    let agree = |c: &Cluster| c.hosts.values().all(|h| h.driver.view().hash_agrees == Some(true));
+    cluster.until(5, "agreement without another write", agree);
     write(&mut cluster, bad, 3, "third");
     in_step(&mut cluster);
     assert!(cluster.hosts.values().all(|h| h.fences.len() <= 1), "once is enough");
-    cluster.until(5, "agreement", |c| c.hosts.values().all(|h| h.driver.view().hash_agrees == Some(true)));
+    cluster.until(5, "agreement", agree);
 }
 
 /// While it is fenced, a node answers nobody, votes for nobody and never leads.
