@@ -33,13 +33,15 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// An agent registered, was lost or left, as applied.
-    pub fn agent_changed(&mut self, agent_id: &str, agent_epoch: u64, live: bool, now_us: Micros, lease_us: u64) {
-        self.agents.insert(agent_id.to_owned(), (agent_epoch, live));
-        if self.leading || mutant::active("lease-by-followers-clock") {
-            self.drop_lease(agent_id);
-            if live {
-                self.grant(agent_id, agent_epoch, now_us + lease_us);
+    /// Agents registered, were lost or left, as applied: id, epoch, whether it lives.
+    pub fn agents_changed(&mut self, agents: &[(String, u64, bool)], now_us: Micros, lease_us: u64) {
+        for (agent_id, agent_epoch, live) in agents {
+            self.agents.insert(agent_id.clone(), (*agent_epoch, *live));
+            if self.leading || mutant::active("lease-by-followers-clock") {
+                self.drop_lease(agent_id);
+                if *live {
+                    self.grant(agent_id, *agent_epoch, now_us + lease_us);
+                }
             }
         }
     }
@@ -132,8 +134,8 @@ mod tests {
     #[test]
     fn a_new_leader_grants_a_full_lease_and_expires_what_does_not_beat() {
         let mut leases = Leases::default();
-        leases.agent_changed("a", 1, true, 0, 4_000);
-        leases.agent_changed("b", 1, true, 0, 4_000);
+        leases.agents_changed(&[("a".to_owned(), 1, true)], 0, 4_000);
+        leases.agents_changed(&[("b".to_owned(), 1, true)], 0, 4_000);
         assert!(leases.take_expired(u64::MAX, 10).is_empty(), "a follower expires nobody");
         leases.start_leading(10_000, 4_000);
         assert!(leases.extend("a", 18_000));
@@ -146,11 +148,11 @@ mod tests {
     #[test]
     fn another_epoch_is_stale() {
         let mut leases = Leases::default();
-        leases.agent_changed("a", 2, true, 0, 4_000);
+        leases.agents_changed(&[("a".to_owned(), 2, true)], 0, 4_000);
         assert_eq!(leases.standing("a", 2), Standing::Current);
         assert_eq!(leases.standing("a", 1), Standing::Stale);
         assert_eq!(leases.standing("x", 1), Standing::Unknown);
-        leases.agent_changed("a", 2, false, 0, 4_000);
+        leases.agents_changed(&[("a".to_owned(), 2, false)], 0, 4_000);
         assert_eq!(leases.standing("a", 2), Standing::Stale);
     }
 }

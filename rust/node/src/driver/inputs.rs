@@ -292,9 +292,7 @@ impl Driver {
         if report.session_opened {
             self.session_open = true;
         }
-        for (agent_id, epoch, live) in &report.agents {
-            self.leases.agent_changed(agent_id, *epoch, *live, self.now_us, self.config.lease_ms * 1_000);
-        }
+        self.leases.agents_changed(&report.agents, self.now_us, self.config.lease_ms * 1_000);
         for (sequence, outcome) in report.resolved {
             if let Some(ended) = self.sessions.resolve(sequence, outcome) {
                 self.complete(ended);
