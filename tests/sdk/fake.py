@@ -187,6 +187,7 @@ class FakeServer:
     @web.middleware
     async def _gate(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        await self.cluster.nudge()
         if self.down:
             return problem(503, "no_leader")
         response: web.StreamResponse = await handler(request)

@@ -137,17 +137,19 @@ async def test_without_replies_the_agent_fences_itself_and_sends_no_result() -> 
             submitted = await client.submit(Task("careful"))
             await fenced.wait()
             sent = len(cluster.polls)
-            await asyncio.wait_for(_beats(servers[0], 3), 10)
+            await _beats(cluster, servers[0], 3)
             assert not any(poll.get("results") for poll in cluster.polls[sent:])
             cluster.mute_beats = False
             state = await client.wait(submitted.id, timeout_s=10)
         assert 2.5 < state.result < 3.2
 
 
-async def _beats(server: Any, count: int) -> None:
-    start = sum(request.endswith("/heartbeat") for request in server.requests)
-    while sum(request.endswith("/heartbeat") for request in server.requests) < start + count:
-        await asyncio.sleep(0.01)
+async def _beats(cluster: Any, server: Any, count: int) -> None:
+    def beats() -> int:
+        return sum(request.endswith("/heartbeat") for request in server.requests)
+
+    wanted = beats() + count
+    await cluster.until(lambda: beats() >= wanted)
 
 
 async def test_an_attempt_that_a_reply_does_not_list_is_given_up() -> None:
