@@ -8,6 +8,7 @@ histogram, and the submits' own latency) before and during. With `--join` the no
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,10 @@ from bench.load import submits
 from taskquorum.process import child_environment
 
 BEFORE_S = 30.0
+# What the filling left to the disk (write-back, compaction) must be over before the base is measured.
+SETTLE_WINDOW_S = 10.0
+SETTLE_WINDOWS_MAX = 18
+SETTLED = 0.8
 TIMES_MAX = 3.0
 
 
@@ -58,6 +63,20 @@ def applied(node: Node) -> int:
     return int(answer.body["applied_index"]) if answer is not None and answer.status == 200 else 0
 
 
+def settle(cluster: Cluster, leader: Node, rate: float) -> None:
+    """Submits until the commit p99 falls no more from one window to the next; at most three minutes."""
+    os.sync()
+    last = float("inf")
+    for _ in range(SETTLE_WINDOWS_MAX):
+        begun = commit_buckets(leader)
+        asyncio.run(submits(cluster, rate, SETTLE_WINDOW_S))
+        now = p99_ms(begun, commit_buckets(leader))
+        print(f"settling: commit p99 {now:.1f} ms", flush=True)
+        if now >= SETTLED * last:
+            return
+        last = now
+
+
 def measure(megabytes: float, rate_mib: int, rate: float, join: bool) -> dict[str, Any]:
     cluster = Cluster(3)
     for node in cluster.nodes.values():
@@ -74,6 +93,7 @@ def measure(megabytes: float, rate_mib: int, rate: float, join: bool) -> dict[st
         print(f"filled {megabytes:g} MiB in {time.monotonic() - started:.0f} s", flush=True)
         if join:
             cluster.wipe(behind)
+        settle(cluster, leader, rate)
         marks = [commit_buckets(leader)]
         before = asyncio.run(submits(cluster, rate, BEFORE_S))
         marks.append(commit_buckets(leader))
