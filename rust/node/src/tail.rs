@@ -26,8 +26,11 @@ const WINDOW_BYTES_MAX: usize = 8 << 20;
 pub const FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Entries of one batch.
 const BATCH_BYTES_MAX: usize = 512 << 10;
-/// A child with nothing but a few entries to get waits this long after the batch before.
-const PACE_US: Micros = 16_000;
+/// A child of a voter with nothing but a few entries to get waits this long after the batch before: what a batch costs its
+/// members is then shared by more commands.
+const PACE_US: Micros = 28_000;
+/// A child of an observer waits only so long: what comes down the tree is paced already, and a wait at each level would add up.
+const RELAY_PACE_US: Micros = 1_000;
 /// Without entries a child hears from its parent this often: four times before it counts as silence.
 const HEARTBEAT_US: Micros = 250_000;
 /// A child that says nothing for this long has gone.
@@ -105,7 +108,7 @@ struct Child {
     check: Option<(u64, Vec<u8>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tail {
     window: VecDeque<LogEntry>,
     window_bytes: usize,
@@ -117,6 +120,7 @@ pub struct Tail {
     making: bool,
     /// The highest index that children can have from here, as of the last serve.
     last: u64,
+    pace_us: Micros,
     effects: Vec<TailEffect>,
 }
 
@@ -124,7 +128,34 @@ fn size(entry: &LogEntry) -> usize {
     entry.data.len() + ENTRY_OVERHEAD_BYTES
 }
 
+impl Default for Tail {
+    /// The tail of a voter: of a root of the tree.
+    fn default() -> Self {
+        Self::paced(PACE_US)
+    }
+}
+
 impl Tail {
+    /// The tail of an observer, which passes on what it is fed.
+    pub fn of_observer() -> Self {
+        Self::paced(RELAY_PACE_US)
+    }
+
+    fn paced(pace_us: Micros) -> Self {
+        Self {
+            window: VecDeque::new(),
+            window_bytes: 0,
+            children: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            next_fetch: 0,
+            snapshot: None,
+            making: false,
+            last: 0,
+            pace_us,
+            effects: Vec::new(),
+        }
+    }
+
     pub fn children(&self) -> impl Iterator<Item = u64> + '_ {
         self.children.keys().copied()
     }
@@ -356,7 +387,7 @@ impl Tail {
             return None;
         };
         let waiting = self.window.range(usize::try_from(skip).ok()?..);
-        let paced = now_us < child.sent_us + PACE_US;
+        let paced = now_us < child.sent_us + self.pace_us;
         if paced && waiting.clone().map(size).sum::<usize>() < BATCH_BYTES_MAX {
             return None;
         }
@@ -397,7 +428,7 @@ impl Tail {
         let due = |child: &Child| {
             let entries = child.feeding == Feeding::Entries && child.next <= self.last && child.fetch.is_none();
             let room = child.flight_bytes < FLIGHT_BYTES_MAX;
-            child.sent_us + if entries && room { PACE_US } else { HEARTBEAT_US }
+            child.sent_us + if entries && room { self.pace_us } else { HEARTBEAT_US }
         };
         self.children.values().map(due).min()
     }

@@ -118,7 +118,7 @@ impl ObserverDriver {
         let position = position_of(&loaded.report);
         let mut driver = Self {
             follow: Follow::new(start.identity.raft_id, position, config.incarnation << 16 | 1),
-            tail: Tail::default(),
+            tail: Tail::of_observer(),
             sessions: Sessions::new(config.incarnation),
             session_open: false,
             session_asked_us: None,

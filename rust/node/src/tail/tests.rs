@@ -4,7 +4,7 @@ use codec::log::{EntryKind, LogEntry};
 use codec::peer::PeerBody;
 use codec::tail::{TailAck, TailBatch, TailReason, TailSubscribe};
 
-use super::{CATCH_UP_MAX, FLIGHT_BYTES_MAX, HEARTBEAT_US, PACE_US, Source, Tail, TailEffect};
+use super::{CATCH_UP_MAX, FLIGHT_BYTES_MAX, HEARTBEAT_US, PACE_US, RELAY_PACE_US, Source, Tail, TailEffect};
 use crate::tree::CHILDREN_MAX;
 
 fn entries(range: std::ops::Range<u64>, bytes: usize) -> Vec<LogEntry> {
@@ -85,6 +85,17 @@ fn what_is_on_its_way_is_bounded_and_leaves_no_gap() {
         tail.acknowledged(9, &TailAck { subscription: 1, index: reached - 1 }, now_us);
     }
     assert_eq!(take(&mut tail, now_us).0, 101);
+}
+
+#[test]
+fn an_observer_passes_on_at_once_what_was_paced_above() {
+    let mut tail = Tail::of_observer();
+    let here = source(3, None);
+    tail.committed(&entries(2..3, 10));
+    tail.subscribe(9, ask(1, 1), &here, 1_000_000);
+    assert_eq!(batches(&tail.serve(&here, no_hash, 1_000_000))[0].entries.len(), 1);
+    tail.committed(&entries(3..4, 10));
+    assert_eq!(batches(&tail.serve(&here, no_hash, 1_000_000 + RELAY_PACE_US))[0].entries.len(), 1);
 }
 
 #[test]
