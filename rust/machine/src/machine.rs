@@ -13,6 +13,7 @@ use codec::{Command, EntryPayload, Message, Outcome, Refusal, TaskId};
 
 use crate::Signal;
 use crate::agent::AgentState;
+use crate::dag::pairs_of;
 use crate::hash::HashSum;
 use crate::limits::RECENT_HASHES_MAX;
 use crate::load::{LoadError, LoadPath};
@@ -452,6 +453,11 @@ impl Machine {
     /// Live tasks in order of id.
     pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &LiveTask)> {
         self.tasks.iter().map(|(id, task)| (*id, task))
+    }
+
+    /// Live tasks of a graph, in order of id.
+    pub fn children(&self, parent: TaskId) -> impl Iterator<Item = (TaskId, &LiveTask)> {
+        self.children.range(pairs_of(parent)).filter_map(|(_, child)| self.tasks.get(child).map(|task| (*child, task)))
     }
 
     pub fn live_tasks(&self) -> usize {

@@ -58,6 +58,14 @@ macro_rules! columns {
                 json_array(py, &self.0.columns.agents)
             }
             #[getter]
+            fn tenants<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+                json_array(py, &self.0.columns.tenants)
+            }
+            #[getter]
+            fn graphs<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+                json_array(py, &self.0.columns.graphs)
+            }
+            #[getter]
             fn excluded<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
                 json_array(py, &self.0.columns.excluded)
             }
@@ -80,6 +88,8 @@ columns!(
     epoch,
     agent,
     priority,
+    tenant,
+    unit,
     order,
     position,
     deadline_us,

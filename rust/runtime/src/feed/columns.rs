@@ -8,6 +8,8 @@ use codec::row::{AgentRow, AgentStatus, TaskRow, encode};
 use codec::{Message, TaskId};
 use serde::Serialize;
 
+use super::Live;
+
 /// What happened to a task, from the policy's point of view. The numbers are those of `PolicyBatch.op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -31,6 +33,8 @@ pub struct Columns {
     pub class: Vec<u8>,
     pub agent: Vec<u8>,
     pub priority: Vec<u8>,
+    pub tenant: Vec<u8>,
+    pub unit: Vec<u8>,
     pub order: Vec<u8>,
     pub position: Vec<u8>,
     pub deadline_us: Vec<u8>,
@@ -44,6 +48,10 @@ pub struct Columns {
     pub classes: Vec<String>,
     /// JSON objects of agents that changed.
     pub agents: Vec<String>,
+    /// JSON items `[tenant number, name]` of tenants that were not told before.
+    pub tenants: Vec<String>,
+    /// JSON objects of graphs that were not told before.
+    pub graphs: Vec<String>,
     /// JSON items `[task id in hex, [agent_id…]]`.
     pub excluded: Vec<String>,
 }
@@ -53,6 +61,8 @@ pub struct Columns {
 pub struct Row<'a> {
     pub task: Option<&'a TaskRow>,
     pub class: u32,
+    pub tenant: u32,
+    pub unit: u32,
     pub agent: u32,
     pub run_us: u64,
     pub size_hint: u64,
@@ -79,6 +89,8 @@ impl Columns {
         self.class.extend_from_slice(&row.class.to_le_bytes());
         self.agent.extend_from_slice(&row.agent.to_le_bytes());
         self.priority.extend_from_slice(&task.priority.to_le_bytes());
+        self.tenant.extend_from_slice(&row.tenant.to_le_bytes());
+        self.unit.extend_from_slice(&row.unit.to_le_bytes());
         self.order.extend_from_slice(&task.submit_revision.to_le_bytes());
         self.position.extend_from_slice(&task.submit_position.to_le_bytes());
         self.deadline_us.extend_from_slice(&task.deadline_wall_us.to_le_bytes());
@@ -132,6 +144,70 @@ impl Classes {
             columns.classes.extend(class_json(next, task));
             next
         })
+    }
+}
+
+/// Dense tenant numbers, stable until the next reset.
+#[derive(Default)]
+pub struct Tenants {
+    numbers: HashMap<String, u32>,
+}
+
+impl Tenants {
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// The number of a task's tenant; one that is new is told in `columns`.
+    pub fn of(&mut self, task: &TaskRow, columns: &mut Columns) -> u32 {
+        if let Some(number) = self.numbers.get(&task.tenant) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        columns.tenants.extend(json(&(number, &task.tenant)));
+        self.numbers.insert(task.tenant.clone(), number);
+        number
+    }
+}
+
+/// Dense numbers of graphs from 1 on, stable until the next reset; 0 is a task without a graph.
+#[derive(Default)]
+pub struct Units {
+    numbers: HashMap<TaskId, u32>,
+}
+
+#[derive(Serialize)]
+struct GraphJson {
+    unit: u32,
+    /// (position, class) of what has not ended.
+    tasks: Vec<(u32, u32)>,
+    /// (position of the dependency, position of the dependent).
+    edges: Vec<(u32, u32)>,
+}
+
+impl Units {
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// The number of a task's graph; one that is new is told whole in `columns`, with its classes.
+    pub fn of(&mut self, task: &TaskRow, live: &dyn Live, classes: &mut Classes, columns: &mut Columns) -> u32 {
+        let Ok(parent) = <[u8; 16]>::try_from(&*task.parent_id).map(TaskId) else { return 0 };
+        if let Some(number) = self.numbers.get(&parent) {
+            return *number;
+        }
+        let unit = self.numbers.len() as u32 + 1;
+        self.numbers.insert(parent, unit);
+        let rows = live.graph(parent);
+        let position: HashMap<&[u8], u32> = rows.iter().map(|(id, row)| (&id.0[..], row.submit_position)).collect();
+        let into = |row: &TaskRow| {
+            let to = row.submit_position;
+            row.dependencies.iter().filter_map(|from| position.get(&**from)).map(|from| (*from, to)).collect::<Vec<_>>()
+        };
+        let edges = rows.iter().flat_map(|(_, row)| into(row)).collect();
+        let tasks = rows.iter().map(|(_, row)| (row.submit_position, classes.of(row, columns))).collect();
+        columns.graphs.extend(json(&GraphJson { unit, tasks, edges }));
+        unit
     }
 }
 

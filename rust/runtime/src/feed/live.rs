@@ -8,6 +8,8 @@ use machine::Machine;
 pub trait Live {
     /// A task that has not ended.
     fn task(&self, id: TaskId) -> Option<TaskRow>;
+    /// Tasks of a graph that have not ended.
+    fn graph(&self, parent: TaskId) -> Vec<(TaskId, TaskRow)>;
     /// Tasks that are ready or held by an agent.
     fn each_placeable(&self, visit: &mut dyn FnMut(TaskId, &TaskRow));
     fn agent(&self, agent_id: &str) -> Option<AgentRow>;
@@ -21,6 +23,10 @@ pub trait Live {
 impl Live for Machine {
     fn task(&self, id: TaskId) -> Option<TaskRow> {
         Machine::task(self, id).map(machine::LiveTask::row)
+    }
+
+    fn graph(&self, parent: TaskId) -> Vec<(TaskId, TaskRow)> {
+        self.children(parent).map(|(id, task)| (id, task.row())).collect()
     }
 
     fn each_placeable(&self, visit: &mut dyn FnMut(TaskId, &TaskRow)) {

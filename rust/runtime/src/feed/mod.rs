@@ -18,13 +18,13 @@ use codec::row::{Status, TaskRow};
 use machine::Signal;
 use parking_lot::{Condvar, Mutex};
 
-use columns::{Agents, Classes, Row};
+use columns::{Agents, Classes, Row, Tenants, Units};
 pub use columns::{Columns, Op};
 pub use live::Live;
 
 /// Operations that wait for the policy; beyond it everything is told anew.
 pub const PENDING_MAX: usize = 4_000_000;
-/// Classes and agents numbered since the last reset; beyond it the numbers start over.
+/// Classes, tenants, graphs and agents numbered since the last reset; beyond it the numbers start over.
 pub const NUMBERED_MAX: usize = 1_000_000;
 
 /// One answer to [`Feed::wait`].
@@ -54,6 +54,8 @@ struct Inside {
     wall_us: u64,
     columns: Columns,
     classes: Classes,
+    tenants: Tenants,
+    units: Units,
     agents: Agents,
 }
 
@@ -91,8 +93,7 @@ impl Feed {
         }
         let mut inside = self.inside.lock();
         let full = inside.columns.len() + signals.len() > PENDING_MAX;
-        let numbered = inside.classes.len().max(inside.agents.len()) > NUMBERED_MAX;
-        if inside.rebuild || full || numbered {
+        if inside.rebuild || full || inside.numbered() > NUMBERED_MAX {
             inside.rebuild_from(live);
         } else {
             (inside.cluster_us, inside.wall_us) = live.times();
@@ -169,8 +170,13 @@ impl Inside {
         }
     }
 
+    /// The longest list of numbers.
+    fn numbered(&self) -> usize {
+        self.classes.len().max(self.tenants.len()).max(self.units.len()).max(self.agents.len())
+    }
+
     fn forget(&mut self) {
-        (self.columns, self.classes, self.agents) = Default::default();
+        (self.columns, self.classes, self.tenants, self.units, self.agents) = Default::default();
         (self.rebuild, self.reset) = (false, false);
     }
 
@@ -181,8 +187,8 @@ impl Inside {
         let (agents, columns) = (&mut self.agents, &mut self.columns);
         live.each_agent(&mut |agent_id, row| agents.tell(agent_id, row, live.node_drains(&row.node_id), columns));
         live.each_placeable(&mut |id, task| match task.status() {
-            Status::Ready => self.ready(id, task),
-            status if status.held() => self.taken(id, task, &task.assigned_agent_id),
+            Status::Ready => self.ready(id, task, live),
+            status if status.held() => self.taken(id, task, &task.assigned_agent_id, live),
             _ => {}
         });
     }
@@ -192,12 +198,12 @@ impl Inside {
             // A task that has ended since needs no place in the queue: its `Gone` or `Taken` follows.
             Signal::Ready { task } => {
                 if let Some(row) = live.task(*task) {
-                    self.ready(*task, &row);
+                    self.ready(*task, &row, live);
                 }
             }
             Signal::Gone { task } => self.columns.push(Op::Gone, *task, &Row::default()),
             Signal::Taken { task, agent, .. } => match live.task(*task) {
-                Some(row) => self.taken(*task, &row, agent),
+                Some(row) => self.taken(*task, &row, agent, live),
                 // It has ended in the same batch: all that counts is that it left the queue.
                 None => self.columns.push(Op::Gone, *task, &Row::default()),
             },
@@ -221,15 +227,23 @@ impl Inside {
         }
     }
 
-    fn ready(&mut self, id: TaskId, task: &TaskRow) {
-        let class = self.classes.of(task, &mut self.columns);
-        self.columns.push(Op::Ready, id, &Row { task: Some(task), class, ..Row::default() });
+    fn ready(&mut self, id: TaskId, task: &TaskRow, live: &dyn Live) {
+        let row = self.row(task, live);
+        self.columns.push(Op::Ready, id, &row);
     }
 
-    fn taken(&mut self, id: TaskId, task: &TaskRow, agent_id: &str) {
-        let class = self.classes.of(task, &mut self.columns);
+    fn taken(&mut self, id: TaskId, task: &TaskRow, agent_id: &str, live: &dyn Live) {
         let agent = self.agents.number(agent_id);
-        self.columns.push(Op::Taken, id, &Row { task: Some(task), class, agent, ..Row::default() });
+        let row = Row { agent, ..self.row(task, live) };
+        self.columns.push(Op::Taken, id, &row);
+    }
+
+    /// A task with the numbers of its class, tenant and graph; those that are new are told.
+    fn row<'t>(&mut self, task: &'t TaskRow, live: &dyn Live) -> Row<'t> {
+        let class = self.classes.of(task, &mut self.columns);
+        let tenant = self.tenants.of(task, &mut self.columns);
+        let unit = self.units.of(task, live, &mut self.classes, &mut self.columns);
+        Row { task: Some(task), class, tenant, unit, ..Row::default() }
     }
 
     /// A refused assignment: the policy takes back what it had reserved, and sees the task as it is.
@@ -242,7 +256,7 @@ impl Inside {
             self.columns.push(Op::Freed, id, &Row { agent, ..Row::default() });
         }
         match task {
-            Some(task) if task.status() == Status::Ready => self.ready(id, &task),
+            Some(task) if task.status() == Status::Ready => self.ready(id, &task, live),
             _ => self.columns.push(Op::Gone, id, &Row::default()),
         }
     }

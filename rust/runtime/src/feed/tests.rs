@@ -18,6 +18,9 @@ impl Live for State {
     fn task(&self, id: TaskId) -> Option<TaskRow> {
         self.tasks.get(&id).cloned()
     }
+    fn graph(&self, parent: TaskId) -> Vec<(TaskId, TaskRow)> {
+        self.tasks.iter().filter(|(_, row)| row.parent_id == parent.0).map(|(id, row)| (*id, row.clone())).collect()
+    }
     fn each_placeable(&self, visit: &mut dyn FnMut(TaskId, &TaskRow)) {
         self.tasks.iter().for_each(|(id, row)| visit(*id, row));
     }
@@ -125,6 +128,28 @@ fn deltas_follow_the_log() {
     assert_eq!((&batch.columns.success[..], &batch.columns.size_hint[8..16]), (&[0, 1, 0][..], &[8, 0, 0, 0, 0, 0, 0, 0][..]));
     assert_eq!(objects(&batch.columns.excluded), [json!(["04".repeat(16), ["b"]])]);
     assert!(batch.columns.classes.is_empty(), "the class is known");
+}
+
+/// Scenario: graph 9 of 5 → 6, and a lone task of another tenant → the graph is told once and whole, its tasks carry its number.
+#[test]
+fn a_graph_is_told_whole_with_its_first_task() {
+    let (feed, mut state) = (Feed::default(), state());
+    feed.role(true, 5, &state);
+    now(&feed);
+    let child = |position, status| TaskRow { parent_id: vec![9; 16], submit_position: position, ..task(status, "") };
+    state.tasks.insert(id(5), child(1, Status::Ready));
+    state.tasks.insert(id(6), TaskRow { dependencies: vec![vec![5; 16]], ..child(2, Status::Blocked) });
+    state.tasks.insert(id(7), TaskRow { tenant: "other".into(), ..task(Status::Ready, "") });
+    feed.applied(&[Signal::Ready { task: id(5) }, Signal::Ready { task: id(7) }], &state);
+    let batch = now(&feed).expect("a batch");
+    assert_eq!(objects(&batch.columns.graphs), [json!({"unit": 1, "tasks": [[1, 0], [2, 0]], "edges": [[1, 2]]})]);
+    assert_eq!(batch.columns.unit, [1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((&batch.columns.tenant[..], objects(&batch.columns.tenants)), (&[0, 0, 0, 0, 1, 0, 0, 0][..], vec![json!([1, "other"])]));
+    state.tasks.insert(id(6), child(2, Status::Ready));
+    feed.applied(&[Signal::Ready { task: id(6) }], &state);
+    let batch = now(&feed).expect("a batch");
+    assert!(batch.columns.graphs.is_empty(), "the graph is known");
+    assert_eq!(batch.columns.unit, [1, 0, 0, 0]);
 }
 
 /// Scenario: the policy proposed 1 on `a`, and apply refused it → the reservation is undone and the task is back.
