@@ -15,8 +15,22 @@ from taskquorum.scheduling.constants import SLICE_TASKS
 from taskquorum.scheduling.policy import Policy
 from taskquorum.scheduling.runner import warm
 
-_TASKS = ("op", "task", "epoch", "klass", "agent", "priority", "order", "position", "run_us", "success")
-COLUMNS = (*_TASKS, "reset", "leader", "term", "load_agent", "load_bp", "classes", "agents", "excluded")
+_TASKS = (
+    "ready_us",
+    "tenant",
+    "unit",
+    "op",
+    "task",
+    "epoch",
+    "klass",
+    "agent",
+    "priority",
+    "order",
+    "position",
+    "run_us",
+    "success",
+)
+COLUMNS = (*_TASKS, "reset", "leader", "term", "load_agent", "load_bp", "classes", "agents", "excluded", "graphs", "cluster_us")
 
 
 class Frozen:
@@ -34,7 +48,7 @@ def test_ready_decide_free(benchmark, agents: int, size: int) -> None:
     warm()
     policy = Policy()
     told = [agent_told(number, resources=[["slots", 64]]) for number in range(agents)]
-    policy.apply(Frozen(FakeBatch(reset=True, told_classes=[class_told(0)], told_agents=told)))
+    policy.apply(Frozen(FakeBatch(reset=True, told_classes=[class_told(0)], told_agents=told)), 0)
     ready, gone = FakeBatch(), FakeBatch()
     for number in range(size):
         ready.add("ready", number, position=number)
@@ -42,11 +56,11 @@ def test_ready_decide_free(benchmark, agents: int, size: int) -> None:
     ready, gone = Frozen(ready), Frozen(gone)
 
     def turn() -> None:
-        policy.apply(ready)
+        policy.apply(ready, 0)
         placed = 0
         while placed < size:  # A slice ends early when its work is used up (SLICE_WORK).
             placed += len(policy.decide(0))
-        policy.apply(gone)
+        policy.apply(gone, 0)
 
     benchmark(turn)
 
@@ -60,7 +74,7 @@ def test_decide_in_a_long_queue(benchmark) -> None:
         agent_told(number, resources=[["slots", 1 << 20]], capabilities=[[f"c{at}", 500 * (number % 20)] for at in range(8)])
         for number in range(1000)
     ]
-    policy.apply(Frozen(FakeBatch(reset=True, told_classes=classes, told_agents=agents)))
+    policy.apply(Frozen(FakeBatch(reset=True, told_classes=classes, told_agents=agents)), 0)
     count = 100_000
     batch = Frozen(FakeBatch())
     numbers = np.arange(count, dtype=np.uint64)
@@ -77,7 +91,7 @@ def test_decide_in_a_long_queue(benchmark) -> None:
         ("success", "u1"),
     ):
         setattr(batch, name, np.zeros(count, kind).tobytes())
-    policy.apply(batch)
+    policy.apply(batch, 0)
     turns = itertools.count()
 
     def turn() -> None:

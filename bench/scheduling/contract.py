@@ -146,7 +146,9 @@ class Report:
                 lines.append(f"{name:<48} {found['mean']:>10.4f}{interval}  (n={found['n']})")
         for mark in self.marks:
             value = "none" if mark["value"] is None else f"{mark['value']:.4g}"
-            lines.append(f"{'met   ' if mark['pass'] else 'MISSED'} {mark['id']} {mark['group']}: {value}, limit {mark['limit']:g}")
+            lines.append(
+                f"{'met   ' if mark['pass'] else 'MISSED'} {mark['id']} {mark['group']}: {value}, limit {mark['limit']:g}"
+            )
         lines.extend(f"skipped {one['file']}: {one['why']}" for one in self.skipped)
         return "\n".join(lines)
 

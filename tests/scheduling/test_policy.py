@@ -17,6 +17,7 @@ from taskquorum.scheduling import constants as k
 from taskquorum.scheduling.policy import Decisions, Policy
 from taskquorum.scheduling.runner import run_policy
 
+TOLD = ("klass", "priority", "order", "position", "tenant", "ready", "expected")
 NUMBER_OF = {task_id(number): number for number in range(4096)}
 
 
@@ -81,7 +82,9 @@ def histories(draw: st.DrawFn) -> list[FakeBatch]:
             op = draw(st.sampled_from(["ready", "ready", "ready", "gone", "taken", "freed"]))
             fields = {"klass": draw(st.integers(0, classes - 1)), "agent": draw(st.integers(0, agents - 1))}
             if op == "ready":
-                fields |= {"priority": draw(st.integers(-1, 1)), "order": turn, "position": place}
+                fields |= {"priority": draw(st.sampled_from([-2, 0, 1, 6, 9, 10])), "order": turn, "position": place}
+                fields |= {"tenant": draw(st.integers(0, 2)), "ready": turn * 1_000_000}
+                fields |= {"expected": draw(st.sampled_from([0, 0, 1 << 20, 1 << 24]))}
                 if draw(st.integers(0, 4)) == 0:
                     batch.told_excluded = [item for item in batch.told_excluded if item[0] != task_id(number).hex()]
                     batch.told_excluded.append((task_id(number).hex(), [f"agent-{draw(st.integers(0, agents)):03}"]))
@@ -102,23 +105,25 @@ def test_kernels_decide_as_the_plain_model(batches: list[FakeBatch], random) -> 
     """After every batch both decide the same tasks, agents and terms in the same order, and hold the same capacity;
     what was decided is then confirmed, refused or left open at random."""
     policy, model = Policy(), Model()
+    now = 0
     for batch in batches:
-        policy.apply(batch)
-        model.apply(batch)
-        decided = pairs(policy.decide(0))
-        assert decided == model.decide(k.SLICE_TASKS)
-        assert pairs(policy.decide(0)) == [], "what cannot be placed stays unplaced"
+        now += 3_000_000
+        policy.apply(batch, now)
+        model.apply(batch, now)
+        decided = pairs(policy.decide(now))
+        assert decided == model.decide(k.SLICE_TASKS, now)
+        assert pairs(policy.decide(now)) == [], "what cannot be placed stays unplaced"
         answer = FakeBatch()
         for task, agent, _ in decided:
             fate = random.choice(["taken", "refused", "open"])
-            fields = {name: model.tasks[task].get(name, 0) for name in ("klass", "priority", "order", "position")}
+            fields = {name: model.tasks[task].get(name, 0) for name in TOLD}
             if fate == "taken":
                 answer.add("taken", task, agent=agent, **fields)
             elif fate == "refused":
                 answer.add("freed", task, agent=agent)
                 answer.add("ready", task, **fields)
-        policy.apply(answer)
-        model.apply(answer)
+        policy.apply(answer, now)
+        model.apply(answer, now)
         states = [task["state"] for task in model.tasks.values()]
         view = policy.view
         stalled = int((view.tasks.state == 2).sum())
@@ -127,11 +132,11 @@ def test_kernels_decide_as_the_plain_model(batches: list[FakeBatch], random) -> 
             assert view.agents.leased[number, 0] == model.leased(number, "slots")
 
 
-def test_a_slice_serves_priority_then_submit_order() -> None:
+def test_of_equal_tasks_a_slice_serves_priority_then_submit_order() -> None:
     policy, batch = start([class_told(0)], [agent_told(0, resources=[["slots", 100]])])
     for number in range(30):
         batch.add("ready", number, priority=number % 3, order=number // 6, position=number % 6)
-    policy.apply(batch)
+    policy.apply(batch, 0)
     served = [task for task, *_ in pairs(policy.decide(0))]
     assert served == sorted(range(30), key=lambda number: (-(number % 3), number))
 
@@ -139,28 +144,28 @@ def test_a_slice_serves_priority_then_submit_order() -> None:
 def test_a_class_nobody_can_take_holds_up_no_other() -> None:
     """100,000 tasks that need what no agent has stand before one that can run: it is placed in the first slice."""
     policy, batch = start([class_told(0, capabilities=[["rare", 9000, 1000]]), class_told(1)], [agent_told(0)])
-    policy.apply(batch)
+    policy.apply(batch, 0)
     blocked = FakeBatch()
     for number in range(3000):
         blocked.add("ready", number, klass=0, priority=5)
     blocked.add("ready", 4000, klass=1)
-    policy.apply(blocked)
+    policy.apply(blocked, 0)
     assert [task for task, *_ in pairs(policy.decide(0))] == [4000]
     told = FakeBatch(told_agents=[agent_told(1, capabilities=[["rare", 9500]])])
-    policy.apply(told)
+    policy.apply(told, 0)
     assert len(pairs(policy.decide(0))) == 2, "an agent that can do it opens the class again"
 
 
 def test_many_removals_leave_no_rows_behind() -> None:
     policy, batch = start([class_told(0)], [agent_told(0, placeable=False)])
-    policy.apply(batch)
+    policy.apply(batch, 0)
     for turn in range(20):
         batch = FakeBatch()
         for number in range(1000):
             batch.add("ready", number, order=turn)
         for number in range(1000):
             batch.add("gone", number)
-        policy.apply(batch)
+        policy.apply(batch, 0)
     assert policy.view.queued == 0
     assert policy.view.tasks.state.size <= 8192, "dead rows are swept, not kept"
 
@@ -168,7 +173,7 @@ def test_many_removals_leave_no_rows_behind() -> None:
 def test_an_unanswered_decision_is_taken_back() -> None:
     policy, batch = start([class_told(0)], [agent_told(0)])
     batch.add("ready", 1, epoch=7)
-    policy.apply(batch)
+    policy.apply(batch, 0)
     decisions = policy.decide(1000)
     assert decisions is not None and np.frombuffer(decisions.epochs, np.uint32).tolist() == [7]
     assert np.frombuffer(decisions.agent_epochs, np.uint64).tolist() == [10]
@@ -222,7 +227,7 @@ def test_the_runner_retries_a_full_queue_and_stops_when_deposed() -> None:
 def test_the_bound_covers_nine_of_ten(spread: float) -> None:
     """Lognormal durations of one class: the 0.9 bound asked before each finish covers 88–92 % of 4,000."""
     policy, batch = start([class_told(0)], [agent_told(0)])
-    policy.apply(batch)
+    policy.apply(batch, 0)
     durations = np.random.default_rng(1).lognormal(3, spread, 4000)
     predictor = policy.view.predictor
     covered = asked = 0

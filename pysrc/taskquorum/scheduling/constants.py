@@ -49,3 +49,35 @@ QUANTILE: Final = 0.9
 SPREAD_KEEP: Final = 0.85
 SPREAD_GAIN: Final = 0.1875
 MEAN_GAIN: Final = 0.3
+
+# Order (see order_kernels.py).
+LANE_WEIGHTS: Final = (8.0, 4.0, 2.0, 1.0)
+"""Stride weights of critical, interactive, batch and best-effort work."""
+CRITICAL_SLOTS: Final = 0.25
+"""Share of all slots that critical work may hold while another lane waits."""
+PRIORITY_FACTOR: Final = 2.0
+"""A step of priority inside a lane counts like an area smaller by this factor."""
+AGEING_DURATIONS: Final = 40.0
+"""τ of the ageing, in mean durations: a task that waited τ counts like half its area, after 3 τ like a tenth."""
+MEAN_SAMPLES: Final = 4096
+"""Finished attempts over which the mean duration runs."""
+DURATION_US: Final = 1_000_000
+"""What a task is taken to last, in microseconds, before anything is known."""
+ESTIMATE_STEPS: Final = 64
+"""Steps an octave in which expected durations are told apart: about 1 %."""
+OVERDUE: Final = 0.25
+"""A task that ran past its predicted end is predicted to go on for this share of the time it has run."""
+RESERVE_AGENTS: Final = 256
+"""Agents looked at for a reservation."""
+
+# Graphs (see units.py and rank_kernels.py).
+PLAN_NODES: Final = 200
+"""Graphs up to this size get a better order than their ranks."""
+PLAN_WORK: Final = 120_000
+"""Nodes scheduled in search of it: about 10 ms."""
+PLAN_SPREADS: Final = 16
+"""Sizes of noise put on the ranks, from a 64th to a quarter."""
+PLAN_PASSES: Final = 8
+"""Forward and backward passes from one beginning."""
+RANK_MOVED: Final = 0.2
+"""Ranks are computed anew when a class is predicted to take longer or shorter by this share."""

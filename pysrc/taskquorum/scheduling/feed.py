@@ -34,6 +34,19 @@ class AgentTold(msgspec.Struct, frozen=True):
     """Empty: any."""
 
 
+class GraphTold(msgspec.Struct, frozen=True):
+    """A graph of tasks, told with the first of them."""
+
+    unit: int
+    """Its number, from 1 on."""
+    tasks: list[tuple[int, int]]
+    """(position, class) of what has not ended."""
+    edges: list[tuple[int, int]] = []
+    """(position of the dependency, position of the dependent)."""
+    expected_us: list[tuple[int, int]] = []
+    """(position, microseconds) of tasks whose submitter said how long they take."""
+
+
 class Batch(Protocol):
     """`PolicyBatch` as this package reads it; see `_native.pyi` for the columns."""
 
@@ -43,6 +56,8 @@ class Batch(Protocol):
     def leader(self) -> bool: ...
     @property
     def term(self) -> int: ...
+    @property
+    def cluster_us(self) -> int: ...
     @property
     def op(self) -> bytes: ...
     @property
@@ -59,6 +74,14 @@ class Batch(Protocol):
     def order(self) -> bytes: ...
     @property
     def position(self) -> bytes: ...
+    @property
+    def ready_us(self) -> bytes: ...
+    @property
+    def tenant(self) -> bytes: ...
+    @property
+    def unit(self) -> bytes: ...
+    @property
+    def graphs(self) -> bytes: ...
     @property
     def run_us(self) -> bytes: ...
     @property

@@ -1,33 +1,14 @@
-"""Feasible, then score, then assign: the placement of one slice.
+"""Feasible, then score: which agents can take a class, and how good each would be.
 
-What always holds: integers only; no agent is chosen that lacks a hard need, a label, the task type or free capacity; a
-decision leases its capacity before the next one is taken; equal scores go to the tightest fit, then to the lowest agent id.
-Queue order is strict: a task that can be placed is never passed over for one that is served after it.
+What always holds: integers only; no agent is chosen that lacks a hard need, a label, the task type or free capacity; equal
+scores go to the tightest fit, then to the lowest agent id.
 """
 
 import numpy as np
 from numba import njit
 
 from taskquorum.scheduling import constants as k
-from taskquorum.scheduling.columns import (
-    ACTIVE_COUNT,
-    CAPACITY,
-    I16,
-    I32,
-    I64,
-    MATCH_NEXT,
-    PENDING,
-    PENDING_COUNT,
-    QUEUED_COUNT,
-    STALLED,
-    STALLED_COUNT,
-    Agents,
-    Classes,
-    Match,
-    Queue,
-    Tasks,
-)
-from taskquorum.scheduling.queue_kernels import before, head, lease, pop
+from taskquorum.scheduling.columns import I16, I32, I64, MATCH_NEXT, Agents, Classes, Match
 
 _SCALE = k.SCALE
 _QUANTUM = k.QUANTUM
@@ -173,12 +154,15 @@ def is_excluded(pool: I32, start: int, agent: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def best_agent(scores: I64, standings: I64, spread: I64, node: I32, rank: I32, pool: I32, agents: int, excluded: int) -> int:
-    """The agent with the best score, at ties the tightest fit, then the lowest id; −1 when none fits."""
+def best_agent(
+    scores: I64, standings: I64, spread: I64, node: I32, rank: I32, pool: I32, agents: int, excluded: int, closed: int
+) -> int:
+    """The agent with the best score, at ties the tightest fit, then the lowest id; −1 when none fits. `closed` is an agent
+    that may not be taken (−1: none)."""
     best = -1
     best_score = -1
     for agent in range(agents):
-        if scores[agent] < 0 or is_excluded(pool, excluded, agent):
+        if scores[agent] < 0 or agent == closed or is_excluded(pool, excluded, agent):
             continue
         score = scores[agent] + k.WEIGHT_SPREAD * spread[node[agent]]
         if score < best_score:
@@ -191,123 +175,3 @@ def best_agent(scores: I64, standings: I64, spread: I64, node: I32, rank: I32, p
         best = agent
         best_score = score
     return best
-
-
-# ---- the slice --------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def _sift_down(t: Tasks, q: Queue, heads: I32, size: int, at: int) -> None:
-    """Restores the binary heap of classes, ordered by the task each would serve next."""
-    while True:
-        first = at
-        for child in (2 * at + 1, 2 * at + 2):
-            if child < size and before(t, q.root[heads[child]], q.root[heads[first]]):
-                first = child
-        if first == at:
-            return
-        heads[at], heads[first] = heads[first], heads[at]
-        at = first
-
-
-@njit(cache=True, nogil=True)
-def _open_classes(t: Tasks, q: Queue, heads: I32) -> int:
-    """Fills `heads` with the classes that have a task and are not blocked, as a heap; how many."""
-    size = 0
-    i = 0
-    while i < q.cell[ACTIVE_COUNT]:
-        klass = q.active[i]
-        if head(t, q, klass) < 0:
-            continue  # `head` moved another class into this place
-        if q.blocked[klass] != q.cell[CAPACITY]:
-            heads[size] = klass
-            size += 1
-        i += 1
-    for at in range(size // 2 - 1, -1, -1):
-        _sift_down(t, q, heads, size, at)
-    return size
-
-
-@njit(cache=True, nogil=True)
-def _has_slot(a: Agents, agents: int) -> bool:
-    for agent in range(agents):
-        if a.placeable[agent] and a.leased[agent, 0] < a.total[agent, 0]:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def decide(
-    t: Tasks,
-    q: Queue,
-    c: Classes,
-    a: Agents,
-    m: Match,
-    agents: int,
-    now_us: int,
-    work_max: int,
-    heads: I32,
-    out_task: I32,
-    out_agent: I32,
-    out_terms: I16,
-) -> int:
-    """Places up to `out_task.size` tasks and marks them PENDING; returns how many.
-
-    Stops early when nothing that is queued can be placed or when about `work_max` pairs were looked at; what was learned
-    (blocked classes, stalled tasks) stands until capacity appears, so calling again goes on where this ended.
-    """
-    if q.cell[QUEUED_COUNT] == 0 or not _has_slot(a, agents):
-        return 0
-    size = _open_classes(t, q, heads)
-    standings = np.zeros((agents, k.TERMS + 1), np.int64)
-    stand(a, 0, agents, standings)
-    spread = np.empty(a.node_total.size, np.int64)
-    for node in range(spread.size):
-        spread[node] = spread_of(a, node)
-    scores = np.empty(agents, np.int64)
-    scored = -1
-    placed = 0
-    work = 0
-    while size > 0 and placed < out_task.size and work < work_max:
-        klass = heads[0]
-        row = q.root[klass]
-        demand = c.demand[klass]
-        matches = m.value[match_row(c, a, m, q.cell, agents, klass)]
-        if klass != scored:
-            evaluate(a, demand, matches, standings, 0, agents, scores)
-            scored = klass
-        agent = best_agent(scores, standings, spread, a.node, a.rank, q.pool, agents, t.excluded[row])
-        work += agents
-        if agent < 0 and t.excluded[row] < 0:
-            q.blocked[klass] = q.cell[CAPACITY]
-            size -= 1
-            heads[0] = heads[size]
-        else:
-            pop(t, q, klass)
-            q.cell[QUEUED_COUNT] -= 1
-            if agent < 0:
-                t.state[row] = STALLED
-                q.stalled[q.cell[STALLED_COUNT]] = row
-                q.cell[STALLED_COUNT] += 1
-            else:
-                out_terms[placed, 0] = matches[agent]
-                out_terms[placed, 1] = standings[agent, 1]
-                out_terms[placed, 2] = standings[agent, 2]
-                out_terms[placed, 3] = fit(a.total, a.leased, a.load, a.measured, demand, agent)
-                out_terms[placed, 4] = _NEUTRAL
-                out_terms[placed, 5] = spread[a.node[agent]]
-                out_task[placed] = row
-                out_agent[placed] = agent
-                placed += 1
-                t.state[row] = PENDING
-                t.since[row] = now_us
-                q.cell[PENDING_COUNT] += 1
-                lease(t, c, a, row, agent)
-                spread[a.node[agent]] = spread_of(a, a.node[agent])
-                stand(a, agent, agent + 1, standings)
-                evaluate(a, demand, matches, standings, agent, agent + 1, scores)
-            if head(t, q, klass) < 0:
-                size -= 1
-                heads[0] = heads[size]
-        _sift_down(t, q, heads, size, 0)
-    return placed

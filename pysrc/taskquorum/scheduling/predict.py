@@ -100,6 +100,16 @@ class Predictor:
         tracker = self._tracker(klass, agent)
         return None if tracker is None else math.exp(tracker[1])
 
+    def medians_us(self, count: int) -> F64:
+        """The p50 of classes 0..`count` in microseconds, f64[count]; what is not known yet is everything's p50, and before
+        anything is known DURATION_US."""
+        told = np.zeros((count, 4))
+        known = min(count, self._classes.shape[0] - 1)
+        told[:known] = self._classes[:known]
+        whole = self._classes[-1]
+        other = math.exp(whole[1]) * 1000.0 if whole[0] >= k.SAMPLES_MIN else float(k.DURATION_US)
+        return np.where(told[:, 0] >= k.SAMPLES_MIN, np.maximum(1.0, np.exp(told[:, 1]) * 1000.0), other)
+
     def bound_ms(self, klass: int, agent: int) -> float | None:
         """What nine of ten will not exceed, in milliseconds; None before anything is known."""
         tracker = self._tracker(klass, agent)

@@ -1,18 +1,14 @@
-"""The ready queue: a table from task id to row, and one pairing heap a class, all in arrays.
+"""The ready queue: a table from task id to row, and what a delta of the log does to a row.
 
-What always holds: a row is in the table exactly while its state is QUEUED, STALLED, PENDING or HELD; a heap holds QUEUED and
-DEAD rows only; the capacity of PENDING and HELD rows, and of no others, counts as leased. A removal from the middle of a
-heap only marks the row DEAD: it is freed when it surfaces, and `rebuild` sweeps when dead rows outnumber live ones.
-
-The heap is the pairing heap of Fredman, Sedgewick, Sleator and Tarjan (1986): O(1) push, amortised O(log n) pop. Order:
-higher priority, then earlier submit, then earlier position in the submit.
+What always holds: a row is in the table exactly while its state is QUEUED, STALLED, PENDING or HELD. `rebuild` sweeps when
+dead rows outnumber live ones.
 """
 
 import numpy as np
 from numba import njit
 
+from taskquorum.scheduling.capacity_kernels import learn_mean, lease, release
 from taskquorum.scheduling.columns import (
-    ACTIVE_COUNT,
     CAPACITY,
     DEAD,
     DEAD_COUNT,
@@ -20,9 +16,7 @@ from taskquorum.scheduling.columns import (
     FREE_HEAD,
     HELD,
     HELD_COUNT,
-    I8,
     I32,
-    I64,
     OP_FREED,
     OP_GONE,
     OP_READY,
@@ -34,13 +28,17 @@ from taskquorum.scheduling.columns import (
     STALLED,
     STALLED_AT,
     STALLED_COUNT,
-    U64,
     USED,
     Agents,
     Classes,
+    Deltas,
+    Groups,
     Queue,
+    Shares,
     Tasks,
+    UnitCosts,
 )
+from taskquorum.scheduling.group_kernels import count_queued, forget_groups, free_row, push, uncount_queued
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
@@ -93,98 +91,7 @@ def table_remove(t: Tasks, table: I32, row: int) -> None:
     table[hole] = -1
 
 
-# ---- the heaps --------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def before(t: Tasks, a: int, b: int) -> bool:
-    """Whether row `a` is served before row `b`."""
-    if t.priority[a] != t.priority[b]:
-        return t.priority[a] > t.priority[b]
-    if t.order[a] != t.order[b]:
-        return t.order[a] < t.order[b]
-    return t.position[a] < t.position[b]
-
-
-@njit(cache=True, nogil=True)
-def _meld(t: Tasks, a: int, b: int) -> int:
-    if before(t, b, a):
-        a, b = b, a
-    t.sibling[b] = t.child[a]
-    t.child[a] = b
-    return a
-
-
-@njit(cache=True, nogil=True)
-def push(t: Tasks, q: Queue, row: int) -> None:
-    """Queues a row in its class's heap; the class becomes active and is tried again."""
-    klass = t.klass[row]
-    t.child[row] = -1
-    t.sibling[row] = -1
-    t.state[row] = QUEUED
-    q.cell[QUEUED_COUNT] += 1
-    if q.root[klass] < 0:
-        q.root[klass] = row
-        if q.active_at[klass] < 0:
-            q.active_at[klass] = q.cell[ACTIVE_COUNT]
-            q.active[q.cell[ACTIVE_COUNT]] = klass
-            q.cell[ACTIVE_COUNT] += 1
-    else:
-        q.root[klass] = _meld(t, q.root[klass], row)
-
-
-@njit(cache=True, nogil=True)
-def pop(t: Tasks, q: Queue, klass: int) -> int:
-    """Takes the root of a heap out; its state is left to the caller."""
-    root = q.root[klass]
-    paired = -1
-    at = t.child[root]
-    while at >= 0:
-        second = t.sibling[at]
-        if second >= 0:
-            after = t.sibling[second]
-            at = _meld(t, at, second)
-        else:
-            after = second
-        t.sibling[at] = paired
-        paired = at
-        at = after
-    whole = -1
-    while paired >= 0:
-        after = t.sibling[paired]
-        t.sibling[paired] = -1
-        whole = paired if whole < 0 else _meld(t, whole, paired)
-        paired = after
-    q.root[klass] = whole
-    t.child[root] = -1
-    t.sibling[root] = -1
-    return root
-
-
-@njit(cache=True, nogil=True)
-def head(t: Tasks, q: Queue, klass: int) -> int:
-    """The first live row of a class after freeing the dead ones above it, −1 when there is none."""
-    while q.root[klass] >= 0 and t.state[q.root[klass]] == DEAD:
-        row = pop(t, q, klass)
-        q.cell[DEAD_COUNT] -= 1
-        free_row(t, q, row)
-    if q.root[klass] < 0 and q.active_at[klass] >= 0:
-        last = q.active[q.cell[ACTIVE_COUNT] - 1]
-        q.active[q.active_at[klass]] = last
-        q.active_at[last] = q.active_at[klass]
-        q.active_at[klass] = -1
-        q.cell[ACTIVE_COUNT] -= 1
-    return q.root[klass]
-
-
 # ---- rows -------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def free_row(t: Tasks, q: Queue, row: int) -> None:
-    t.state[row] = FREE
-    t.sibling[row] = q.cell[FREE_HEAD]
-    q.cell[FREE_HEAD] = row
 
 
 @njit(cache=True, nogil=True)
@@ -202,143 +109,115 @@ def new_row(t: Tasks, q: Queue) -> int:
 
 
 @njit(cache=True, nogil=True)
-def lease(t: Tasks, c: Classes, a: Agents, row: int, agent: int) -> None:
-    """Counts the demand of a task against an agent."""
-    klass = t.klass[row]
-    t.agent[row] = agent
-    for r in range(c.demand.shape[1]):
-        a.leased[agent, r] += c.demand[klass, r]
-    a.node_leased[a.node[agent]] += c.demand[klass, 0]
-
-
-@njit(cache=True, nogil=True)
-def release(t: Tasks, q: Queue, c: Classes, a: Agents, row: int) -> None:
-    """Gives back what `lease` took; blocked classes are tried again."""
-    klass = t.klass[row]
-    agent = t.agent[row]
-    for r in range(c.demand.shape[1]):
-        a.leased[agent, r] -= c.demand[klass, r]
-    a.node_leased[a.node[agent]] -= c.demand[klass, 0]
-    t.agent[row] = -1
-    q.cell[CAPACITY] += 1
-
-
-@njit(cache=True, nogil=True)
-def _leave(t: Tasks, q: Queue, c: Classes, a: Agents, row: int) -> None:
+def _leave(t: Tasks, q: Queue, c: Classes, a: Agents, s: Shares, row: int, run_us: int) -> None:
     """Ends a row's present state: its lease is given back, a PENDING or HELD row is freed, a linked one becomes DEAD."""
     table_remove(t, q.table, row)
     if t.state[row] == PENDING or t.state[row] == HELD:
         q.cell[PENDING_COUNT if t.state[row] == PENDING else HELD_COUNT] -= 1
-        release(t, q, c, a, row)
+        release(t, q, c, a, s, row, run_us)
         free_row(t, q, row)
     else:
         if t.state[row] == QUEUED:
             q.cell[QUEUED_COUNT] -= 1
             q.cell[DEAD_COUNT] += 1
+        uncount_queued(t, s, row)
         t.state[row] = DEAD
 
 
 @njit(cache=True, nogil=True)
-def requeue(t: Tasks, q: Queue, c: Classes, a: Agents, row: int) -> None:
+def requeue(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, row: int) -> None:
     """A PENDING decision did not come true: back into the queue."""
     q.cell[PENDING_COUNT] -= 1
-    release(t, q, c, a, row)
-    push(t, q, row)
+    release(t, q, c, a, s, row, 0)
+    count_queued(t, s, row)
+    push(t, q, g, row)
 
 
 # ---- deltas -----------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
-def apply_deltas(
-    t: Tasks,
-    q: Queue,
-    c: Classes,
-    a: Agents,
-    op: I8,
-    ids: U64,
-    epoch: I64,
-    klass: I64,
-    agent: I64,
-    priority: I64,
-    order: I64,
-    position: I64,
-    success: I8,
-    run_us: I64,
-) -> None:
-    """Brings the queue up to the log. `ids` is u64[n, 2] in native byte order of the two halves as stored.
+def apply_deltas(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, u: UnitCosts, d: Deltas, now_us: int) -> None:
+    """Brings the queue up to the log at cluster time `now_us`.
 
-    The caller has made room: n more task rows, every class and agent index known. A delta that repeats what is
-    known changes nothing, and none is refused: the log is right and this view follows. The class of a freed row is written
-    to `klass` (−1 when the task is not known), for the feed does not tell it.
+    The caller has made room: n more task rows, every class, agent, tenant and unit known. A delta that repeats what is
+    known changes nothing, and none is refused: the log is right and this view follows. The feed does not tell the class,
+    unit and place of a row that leaves: they are written to `d` (class −1 when the task is not known).
     """
-    for i in range(op.size):
-        hi = ids[i, 0]
-        lo = ids[i, 1]
-        row = find(t, q.table, hi, lo)
-        if op[i] == OP_READY:
+    for i in range(d.op.size):
+        row = find(t, q.table, d.ids[i, 0], d.ids[i, 1])
+        if d.op[i] == OP_READY:
             if row >= 0:
-                _leave(t, q, c, a, row)
-            _enter(t, q, hi, lo, klass[i], epoch[i], priority[i], order[i], position[i])
-            push(t, q, find(t, q.table, hi, lo))
-        elif op[i] == OP_GONE:
+                _leave(t, q, c, a, s, row, 0)
+            row = _enter(t, q, u, d, i)
+            count_queued(t, s, row)
+            push(t, q, g, row)
+        elif d.op[i] == OP_GONE:
             # What an agent holds is not in the queue, so it cannot leave it: its end is told as freed.
             if row >= 0 and t.state[row] != HELD:
-                _leave(t, q, c, a, row)
-        elif op[i] == OP_TAKEN:
-            if row >= 0 and t.state[row] == PENDING and t.agent[row] == agent[i]:
+                d.unit[i], d.second[i] = t.unit[row], t.second[row]
+                _leave(t, q, c, a, s, row, 0)
+        elif d.op[i] == OP_TAKEN:
+            if row >= 0 and t.state[row] == PENDING and t.agent[row] == d.agent[i]:
                 t.state[row] = HELD
-                t.epoch[row] = epoch[i]
+                t.epoch[row] = d.epoch[i]
                 q.cell[PENDING_COUNT] -= 1
                 q.cell[HELD_COUNT] += 1
             else:
                 if row >= 0:
-                    _leave(t, q, c, a, row)
-                row = _enter(t, q, hi, lo, klass[i], epoch[i], priority[i], order[i], position[i])
+                    _leave(t, q, c, a, s, row, 0)
+                row = _enter(t, q, u, d, i)
                 t.state[row] = HELD
                 q.cell[HELD_COUNT] += 1
-                lease(t, c, a, row, agent[i])
-        elif op[i] == OP_FREED:
-            klass[i] = t.klass[row] if row >= 0 else -1
-            if run_us[i] > 0:
-                if success[i]:
-                    a.succeeded[agent[i]] += 1
+                lease(t, c, a, s, row, d.agent[i], now_us)
+        elif d.op[i] == OP_FREED:
+            d.klass[i] = -1
+            if row >= 0:
+                d.klass[i], d.unit[i], d.second[i] = t.klass[row], t.unit[row], t.second[row]
+            if d.run_us[i] > 0:
+                learn_mean(s, d.run_us[i])
+                if d.success[i]:
+                    a.succeeded[d.agent[i]] += 1
                 else:
-                    a.failed[agent[i]] += 1
+                    a.failed[d.agent[i]] += 1
             # A task that is already queued again was released when it came back.
-            if row >= 0 and (t.state[row] == HELD or t.state[row] == PENDING) and t.agent[row] == agent[i]:
-                _leave(t, q, c, a, row)
+            if row >= 0 and (t.state[row] == HELD or t.state[row] == PENDING) and t.agent[row] == d.agent[i]:
+                _leave(t, q, c, a, s, row, d.run_us[i])
 
 
 @njit(cache=True, nogil=True)
-def _enter(
-    t: Tasks, q: Queue, hi: np.uint64, lo: np.uint64, klass: int, epoch: int, priority: int, order: int, position: int
-) -> int:
+def _enter(t: Tasks, q: Queue, u: UnitCosts, d: Deltas, i: int) -> int:
     row = new_row(t, q)
-    t.hi[row] = hi
-    t.lo[row] = lo
-    t.klass[row] = klass
-    t.epoch[row] = epoch
-    t.priority[row] = priority
-    t.order[row] = order
-    t.position[row] = position
+    t.hi[row] = d.ids[i, 0]
+    t.lo[row] = d.ids[i, 1]
+    t.klass[row] = d.klass[i]
+    t.epoch[row] = d.epoch[i]
+    t.priority[row] = d.priority[i]
+    t.tenant[row] = d.tenant[i]
+    t.unit[row] = d.unit[i]
+    t.first[row] = d.first[i]
+    t.second[row] = d.second[i]
+    t.ready[row] = d.ready[i]
+    t.expected[row] = d.expected[i]
+    if d.unit[i] >= 0 and u.since[d.unit[i]] == 0:
+        u.since[d.unit[i]] = d.ready[i]
     table_insert(t, q.table, row)
     return row
 
 
 @njit(cache=True, nogil=True)
-def expire(t: Tasks, q: Queue, c: Classes, a: Agents, proposed_before_us: int) -> int:
+def expire(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, proposed_before_us: int) -> int:
     """Takes back decisions proposed before a moment and never confirmed or refused; how many."""
     count = 0
     for row in range(q.cell[USED]):
         if t.state[row] == PENDING and t.since[row] < proposed_before_us:
-            requeue(t, q, c, a, row)
+            requeue(t, q, g, c, a, s, row)
             count += 1
     return count
 
 
 @njit(cache=True, nogil=True)
-def unstall(t: Tasks, q: Queue) -> None:
+def unstall(t: Tasks, q: Queue, g: Groups) -> None:
     """Puts stalled tasks back into their heaps once capacity has appeared since they were set aside."""
     if q.cell[STALLED_COUNT] == 0 or q.cell[STALLED_AT] == q.cell[CAPACITY]:
         return
@@ -347,18 +226,16 @@ def unstall(t: Tasks, q: Queue) -> None:
         if t.state[row] == DEAD:
             free_row(t, q, row)
         elif t.state[row] == STALLED:
-            push(t, q, row)
+            push(t, q, g, row)
     q.cell[STALLED_COUNT] = 0
     q.cell[STALLED_AT] = q.cell[CAPACITY]
 
 
 @njit(cache=True, nogil=True)
-def rebuild(t: Tasks, q: Queue) -> None:
+def rebuild(t: Tasks, q: Queue, g: Groups) -> None:
     """Links every live row anew and frees the dead ones, for a larger table or after many removals from the middle."""
     q.table[:] = -1
-    q.root[:] = -1
-    q.active_at[:] = -1
-    q.cell[ACTIVE_COUNT] = 0
+    forget_groups(q, g)
     q.cell[QUEUED_COUNT] = 0
     q.cell[DEAD_COUNT] = 0
     q.cell[STALLED_COUNT] = 0
@@ -370,4 +247,4 @@ def rebuild(t: Tasks, q: Queue) -> None:
         else:
             table_insert(t, q.table, row)
             if state in (QUEUED, STALLED):
-                push(t, q, row)
+                push(t, q, g, row)

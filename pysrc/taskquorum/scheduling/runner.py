@@ -16,8 +16,20 @@ from taskquorum.scheduling.feed import Feed
 from taskquorum.scheduling.policy import Policy
 
 
-def _now_us() -> int:
-    return time.monotonic_ns() // 1000
+class _ClusterClock:
+    """Cluster time between batches: what the newest batch said, and what went by since."""
+
+    def __init__(self) -> None:
+        self._ahead_us = 0
+
+    def read(self) -> int:
+        return self._ahead_us + time.monotonic_ns() // 1000
+
+    def heard(self, cluster_us: int) -> None:
+        self._ahead_us = max(self._ahead_us, cluster_us - time.monotonic_ns() // 1000)
+
+    def reset(self, cluster_us: int) -> None:
+        self._ahead_us = cluster_us - time.monotonic_ns() // 1000
 
 
 class Stats:
@@ -48,7 +60,8 @@ def run_policy(node: Feed, stop: threading.Event, stats: Stats | None = None, bu
     term = 0
     leading = False
     more = False
-    checked_us = _now_us()
+    clock = _ClusterClock()
+    checked_us = clock.read()
     while not stop.is_set():
         waiting = k.IDLE_WAIT_MS if not leading or policy.view.pending == 0 else k.PENDING_US // 4000
         batch = node.policy_wait(0 if more else waiting)
@@ -61,10 +74,14 @@ def run_policy(node: Feed, stop: threading.Event, stats: Stats | None = None, bu
                 continue
             leading = True
             term = batch.term
-            policy.apply(batch)
+            if batch.reset:
+                clock.reset(batch.cluster_us)
+                checked_us = clock.read()
+            clock.heard(batch.cluster_us)
+            policy.apply(batch, clock.read())
         if not leading:
             continue
-        now_us = _now_us()
+        now_us = clock.read()
         if now_us - checked_us > k.PENDING_US // 4:
             checked_us = now_us
             stats.expired += policy.expire(now_us)
@@ -96,6 +113,7 @@ class _Rehearsal:
     reset = True
     leader = True
     term = 1
+    cluster_us = 0
     op = bytes([1, 1, 3, 4])
     task = b"".join(bytes([i] * 16) for i in (1, 2, 3, 3))
     epoch = np.zeros(4, np.uint32).tobytes()
@@ -104,6 +122,10 @@ class _Rehearsal:
     priority = np.zeros(4, np.int32).tobytes()
     order = np.arange(4, dtype=np.uint64).tobytes()
     position = np.zeros(4, np.uint32).tobytes()
+    ready_us = np.zeros(4, np.uint64).tobytes()
+    tenant = np.zeros(4, np.uint32).tobytes()
+    unit = np.array([0, 1, 0, 0], np.uint32).tobytes()
+    expected_us = np.zeros(4, np.uint64).tobytes()
     run_us = np.array([0, 0, 0, 1000], np.uint64).tobytes()
     success = bytes([0, 0, 0, 1])
     load_agent = np.zeros(1, np.uint32).tobytes()
@@ -113,6 +135,7 @@ class _Rehearsal:
         b'[{"agent":0,"agent_id":"a","agent_epoch":1,"node_id":"n","placeable":true,"capabilities":[["c",5000]],'
         b'"resources":[["slots",4]]}]'
     )
+    graphs = b'[{"unit":1,"tasks":[[0,0],[1,0]],"edges":[[0,1]],"expected_us":[[0,1000],[1,1000]]}]'
     excluded = b'[["' + b"01" * 16 + b'",["a"]]]'
 
 
@@ -124,7 +147,7 @@ def warm() -> float:
     """
     started = time.monotonic()
     policy = Policy()
-    policy.apply(_Rehearsal())
+    policy.apply(_Rehearsal(), 0)
     decisions = policy.decide(0)
     assert decisions is not None and len(decisions) == 1, "the rehearsal places the task without exclusions"
     policy.take_back(decisions)

@@ -13,15 +13,28 @@ from numpy.typing import DTypeLike, NDArray
 
 from taskquorum.scheduling import columns as col
 from taskquorum.scheduling import constants as k
-from taskquorum.scheduling import queue_kernels
-from taskquorum.scheduling.columns import Agents, Classes, Match, Queue, Tasks, grown
-from taskquorum.scheduling.feed import AgentTold, Batch, ClassTold, column
+from taskquorum.scheduling import group_kernels, queue_kernels
+from taskquorum.scheduling.columns import (
+    Agents,
+    Classes,
+    Deltas,
+    Groups,
+    Match,
+    Queue,
+    Shares,
+    Tasks,
+    UnitCosts,
+    grown,
+)
+from taskquorum.scheduling.feed import AgentTold, Batch, ClassTold, GraphTold, column
 from taskquorum.scheduling.predict import Predictor
+from taskquorum.scheduling.units import Units, position_of
 
 _SLOTS = "slots"
 _MEASURED = {"cpu_milli": 0, "memory_mb": 1}
 _CLASSES = msgspec.json.Decoder(list[ClassTold])
 _AGENTS = msgspec.json.Decoder(list[AgentTold])
+_GRAPHS = msgspec.json.Decoder(list[GraphTold])
 _EXCLUDED = msgspec.json.Decoder(list[tuple[str, list[str]]])
 
 
@@ -33,14 +46,37 @@ def _filled(kind: DTypeLike, fill: int, *shape: int) -> NDArray[Any]:
     return np.full(shape, fill, kind)
 
 
+_TASK_COLUMNS: dict[str, tuple[DTypeLike, int]] = {
+    "hi": (np.uint64, 0), "lo": (np.uint64, 0), "klass": (np.int32, 0), "priority": (np.int32, 0), "tenant": (np.int32, 0),
+    "unit": (np.int32, -1), "group": (np.int32, -1), "first": (np.int64, 0), "second": (np.int64, 0), "ready": (np.int64, 0),
+    "expected": (np.int64, 0), "epoch": (np.int64, 0), "state": (np.uint8, 0), "agent": (np.int32, -1), "since": (np.int64, 0),
+    "ends": (np.int64, 0), "charge": (np.float64, 0), "excluded": (np.int32, -1), "child": (np.int32, -1),
+    "sibling": (np.int32, -1), "after": (np.int32, -1), "previous": (np.int32, -1),
+}  # fmt: skip
+"""Type and fill value of each column of `Tasks`."""
+
+
+def _groups(rows: int) -> Groups:
+    """No groups, with room for `rows`."""
+    i32 = np.int32
+    return Groups(
+        table=_filled(i32, -1, 2 * rows), unit=_zeros(i32, rows), tenant=_zeros(i32, rows), klass=_zeros(i32, rows),
+        priority=_zeros(i32, rows), expected=_zeros(np.int64, rows), root=_filled(i32, -1, rows),
+        active=_zeros(i32, rows), active_at=_filled(i32, -1, rows),
+    )  # fmt: skip
+
+
 class View:
     """Everything the policy decides on. One owner: the policy thread.
 
-    `tasks`, `queue`, `classes`, `agents` and `match` are the groups of `columns`; they are replaced when they grow.
+    `tasks`, `queue`, `groups`, `classes`, `agents`, `match`, `shares` and `units` are those of `columns`; they are replaced
+    when they grow. `order` and `plans` (whether small graphs are planned) are for baselines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: int = col.BY_AREA, plans: bool = True) -> None:
         self.predictor = Predictor()
+        self.order = order
+        self.plans = plans
         self.clear()
 
     def clear(self) -> None:
@@ -48,18 +84,14 @@ class View:
         and agent numbers start anew."""
         rows, classes, agents = 256, 16, 16
         i32, i64, u64, u8 = np.int32, np.int64, np.uint64, np.uint8
-        self.tasks = Tasks(
-            hi=_zeros(u64, rows), lo=_zeros(u64, rows), klass=_zeros(i32, rows), priority=_zeros(i32, rows),
-            order=_zeros(i64, rows), position=_zeros(i64, rows), epoch=_zeros(i64, rows), state=_zeros(u8, rows),
-            agent=_filled(i32, -1, rows), since=_zeros(i64, rows), excluded=_filled(i32, -1, rows),
-            child=_filled(i32, -1, rows), sibling=_filled(i32, -1, rows),
-        )  # fmt: skip
+        self.tasks = Tasks(**{name: _filled(kind, fill, rows) for name, (kind, fill) in _TASK_COLUMNS.items()})
         self.queue = Queue(
-            table=_filled(i32, -1, 2 * rows), root=_filled(i32, -1, classes), active=_filled(i32, -1, classes),
-            active_at=_filled(i32, -1, classes), blocked=_filled(i64, -1, classes), stalled=_zeros(i32, rows),
+            table=_filled(i32, -1, 2 * rows), blocked=_filled(i64, -1, classes), stalled=_zeros(i32, rows),
             pool=_filled(i32, -1, 64), cell=_zeros(i64, col.CELLS),
         )  # fmt: skip
+        self.groups = _groups(rows)
         self.queue.cell[col.FREE_HEAD] = -1
+        self.queue.cell[col.GROUPS_FREE] = -1
         self.queue.cell[col.CAPACITY] = 1
         self.classes = Classes(
             need_from=_zeros(i32, classes), need_count=_zeros(i32, classes), need_dimension=_zeros(i32, 64),
@@ -69,13 +101,22 @@ class View:
         self.agents = Agents(
             capability=_filled(i32, -1, agents, 4), total=_zeros(i64, agents, 4), leased=_zeros(i64, agents, 4),
             labels=_zeros(u64, agents, 4), kinds=_zeros(u64, agents, 4), placeable=_zeros(u8, agents), epoch=_zeros(i64, agents),
-            load=_zeros(i32, agents, 3), node=_zeros(i32, agents), rank=_zeros(i32, agents), succeeded=_zeros(i64, agents),
+            load=_zeros(i32, agents, 3), node=_zeros(i32, agents), rank=_zeros(i32, agents),
+            tasks=_filled(i32, -1, agents), succeeded=_zeros(i64, agents),
             failed=_zeros(i64, agents), node_total=_zeros(i64, 4), node_leased=_zeros(i64, 4), measured=_filled(i32, -1, 4),
             version=_zeros(i64, 1),
         )  # fmt: skip
         self.match = Match(
             _filled(np.int16, -1, k.MATCH_ROWS, agents), _filled(i64, -1, k.MATCH_ROWS), _filled(i32, -1, k.MATCH_ROWS)
         )
+        self.shares = Shares(
+            weight=np.ones(1), virtual=np.zeros(1), queued=_zeros(i64, 1), leased=_zeros(i64, 1), lane_pass=np.zeros(col.LANES),
+            lane_queued=_zeros(i64, col.LANES), lane_slots=_zeros(i64, col.LANES),
+            median=np.full(classes, float(k.DURATION_US)), share=np.zeros(classes), total=_zeros(i64, 4),
+            mean=np.zeros(col.MEANS),
+        )  # fmt: skip
+        self.graphs = Units(self.plans)
+        self.units = UnitCosts(area=np.zeros(4), since=_zeros(i64, 4))
         self.agent_count = 0
         self.class_count = 0
         self._needs = 0
@@ -103,8 +144,9 @@ class View:
     def held(self) -> int:
         return int(self.queue.cell[col.HELD_COUNT])
 
-    def apply(self, batch: Batch) -> None:
-        """Brings the view up to a batch of deltas. Raises msgspec.DecodeError or ValueError when the batch is not one."""
+    def apply(self, batch: Batch, now_us: int) -> None:
+        """Brings the view up to a batch of deltas at cluster time `now_us`. Raises msgspec.DecodeError or ValueError when the
+        batch is not one."""
         if batch.reset:
             self.clear()
         self._apply_classes(batch.classes)
@@ -121,17 +163,68 @@ class View:
             self._room_for_agents(int(agent[touching].max()) + 1)
         self._room_for_classes(int(klass.max()) + 1)
         self._room_for_tasks(op.size)
-        ids = column(batch.task, np.uint64).reshape(-1, 2)
-        queue_kernels.apply_deltas(
-            self.tasks, self.queue, self.classes, self.agents, op, ids,
-            column(batch.epoch, np.uint32).astype(np.int64), klass, agent, column(batch.priority, np.int32).astype(np.int64),
-            column(batch.order, np.uint64).astype(np.int64), column(batch.position, np.uint32).astype(np.int64),
-            column(batch.success, np.uint8), run_us,
+        tenant = column(batch.tenant, np.uint32).astype(np.int64)
+        self._room_for_tenants(int(tenant.max()) + 1)
+        unit = column(batch.unit, np.uint32).astype(np.int64)
+        self._room_for_units(int(unit.max()) + 1)
+        # A node whose tasks were given no durations tells none.
+        expected = column(getattr(batch, "expected_us", bytes(8 * op.size)), np.uint64).astype(np.int64)
+        group_kernels.stepped(expected, k.ESTIMATE_STEPS)
+        first, second = self._keys(op, unit, batch)
+        deltas = Deltas(
+            op=op, ids=column(batch.task, np.uint64).reshape(-1, 2), epoch=column(batch.epoch, np.uint32).astype(np.int64),
+            klass=klass, agent=agent, priority=column(batch.priority, np.int32).astype(np.int64), tenant=tenant, unit=unit - 1,
+            first=first, second=second, ready=column(batch.ready_us, np.uint64).astype(np.int64), expected=expected,
+            success=column(batch.success, np.uint8), run_us=run_us,
         )  # fmt: skip
+        queue_kernels.apply_deltas(
+            self.tasks, self.queue, self.groups, self.classes, self.agents, self.shares, self.units, deltas, now_us
+        )
         freed = (op == col.OP_FREED) & (klass >= 0)
         if freed.any():
             self.predictor.learn(klass[freed], agent[freed], run_us[freed])
+            self._predict()
+        self._follow_units(deltas)
         self._apply_excluded(batch.excluded)
+
+    def _keys(self, op: col.I8, unit: col.I64, batch: Batch) -> tuple[col.I64, col.I64]:
+        """The order of each delta's task inside its group: by submit, in a graph by the graph."""
+        first = column(batch.order, np.uint64).astype(np.int64)
+        second = column(batch.position, np.uint32).astype(np.int64)
+        if self.order == col.BY_CHANCE:
+            ids = column(batch.task, np.uint64).reshape(-1, 2)
+            return group_kernels.shuffled(ids), second
+        if self.order != col.BY_AREA:
+            return first, second
+        for told in _GRAPHS.decode(batch.graphs) if batch.graphs else ():
+            self._room_for_units(told.unit)
+            self.graphs.tell(told, self.shares.median, self.shares.share, int(self.shares.total[0]))
+            self.units.area[told.unit - 1] = self.graphs.area(told.unit)
+        for number in np.unique(unit[(unit > 0) & (op <= col.OP_TAKEN)]).tolist():
+            of_it = unit == number
+            first[of_it], second[of_it] = self.graphs.keys(number, second[of_it])
+        return first, second
+
+    def _follow_units(self, deltas: Deltas) -> None:
+        """Tells the graphs what ended, and orders those anew whose predictions moved."""
+        if self.order != col.BY_AREA:
+            return
+        ended = (deltas.unit >= 0) & ((deltas.op == col.OP_GONE) | ((deltas.op == col.OP_FREED) & (deltas.success != 0)))
+        for at in np.flatnonzero(ended).tolist():
+            unit = int(deltas.unit[at])
+            self.graphs.finished(unit + 1, int(position_of(deltas.second[at])), self.shares.share)
+            self.units.area[unit] = self.graphs.area(unit + 1)
+        if not (deltas.run_us > 0).any():
+            return
+        for number in self.graphs.moved(self.shares.median, self.shares.share):
+            self.units.area[number - 1] = self.graphs.area(number)
+            rows = np.flatnonzero((self.tasks.unit == number - 1) & (self.tasks.state == col.QUEUED)).astype(np.int32)
+            first, _ = self.graphs.keys(number, position_of(self.tasks.second[rows]))
+            group_kernels.reorder(self.tasks, self.queue, self.groups, rows, first)
+
+    def _predict(self) -> None:
+        """Writes what each class is predicted to take now."""
+        self.shares.median[: self.class_count] = self.predictor.medians_us(self.class_count)
 
     def task_id(self, rows: NDArray[np.int32]) -> bytes:
         """The ids of rows, 16 bytes each."""
@@ -163,6 +256,9 @@ class View:
                 bit = self._label(label)
                 self.classes.labels[item.klass, bit // 64] |= np.uint64(1 << (bit % 64))
             self.classes.match_row[item.klass] = -1
+        if told:
+            self._share_out()
+            self._predict()
 
     def _room_for_classes(self, count: int) -> None:
         c, q = self.classes, self.queue
@@ -172,10 +268,9 @@ class View:
                 demand=grown(c.demand, (count, 0), 0), labels=grown(c.labels, (count, 0), 0), kind=grown(c.kind, (count,), 0),
                 match_row=grown(c.match_row, (count,), -1),
             )  # fmt: skip
-            self.queue = q._replace(
-                root=grown(q.root, (count,), -1), active=grown(q.active, (count,), -1),
-                active_at=grown(q.active_at, (count,), -1), blocked=grown(q.blocked, (count,), -1),
-            )  # fmt: skip
+            self.queue = q._replace(blocked=grown(q.blocked, (count,), -1))
+            s = self.shares
+            self.shares = s._replace(median=grown(s.median, (count,), k.DURATION_US), share=grown(s.share, (count,), 0))
         self.class_count = max(self.class_count, count)
 
     def _room_for_needs(self, more: int) -> None:
@@ -207,7 +302,9 @@ class View:
                 leased=grown(a.leased, (0, at + 1), 0),
                 measured=grown(a.measured, (at + 1,), -1),
             )
-            self.classes = self.classes._replace(demand=grown(self.classes.demand, (0, self.agents.total.shape[1]), 0))
+            width = self.agents.total.shape[1]
+            self.classes = self.classes._replace(demand=grown(self.classes.demand, (0, width), 0))
+            self.shares = self.shares._replace(total=grown(self.shares.total, (width,), 0))
             self.agents.measured[at] = _MEASURED.get(name, -1)
             self._fill_all()
         return at
@@ -257,7 +354,7 @@ class View:
                 capability=grown(a.capability, rows, -1), total=grown(a.total, rows, 0), leased=grown(a.leased, rows, 0),
                 labels=grown(a.labels, rows, 0), kinds=grown(a.kinds, rows, 0), placeable=grown(a.placeable, one, 0),
                 epoch=grown(a.epoch, one, 0), load=grown(a.load, rows, 0), node=grown(a.node, one, 0), rank=grown(a.rank, one, 0),
-                succeeded=grown(a.succeeded, one, 0), failed=grown(a.failed, one, 0),
+                tasks=grown(a.tasks, one, -1), succeeded=grown(a.succeeded, one, 0), failed=grown(a.failed, one, 0),
             )  # fmt: skip
             self.match = self.match._replace(value=grown(self.match.value, (0, a.epoch.size), -1))
         while len(self._told) < count:
@@ -307,7 +404,15 @@ class View:
         a.node_total[:] = 0
         np.add.at(a.node_total, a.node[: self.agent_count], np.where(a.placeable != 0, a.total[:, 0], 0)[: self.agent_count])
 
+    def _share_out(self) -> None:
+        """What each class takes of the whole: the largest of its shares over the resources it asks for."""
+        total, demand = self.shares.total, self.classes.demand[: self.class_count]
+        total[:] = (self.agents.total * (self.agents.placeable != 0)[:, None]).sum(axis=0)
+        known = np.minimum(demand / np.maximum(total, 1), 1.0)
+        self.shares.share[: self.class_count] = np.where(total > 0, known, 0.0).max(axis=1, initial=0.0)
+
     def _capacity_changed(self) -> None:
+        self._share_out()
         self.agents.version[0] += 1
         self.queue.cell[col.CAPACITY] += 1
 
@@ -327,18 +432,33 @@ class View:
     def _room_for_tasks(self, more: int) -> None:
         t, q = self.tasks, self.queue
         if q.cell[col.DEAD_COUNT] > q.cell[col.QUEUED_COUNT] + 1024:
-            queue_kernels.rebuild(t, q)
+            queue_kernels.rebuild(t, q, self.groups)
         # A delta takes at most one row more than it frees.
         count = int(q.cell[col.USED]) + more
         if count <= t.state.size:
             return
-        one = (count,)
-        linked = ("agent", "excluded", "child", "sibling")
-        larger = {name: grown(array, one, -1 if name in linked else 0) for name, array in t._asdict().items()}
+        larger = {name: grown(array, (count,), _TASK_COLUMNS[name][1]) for name, array in t._asdict().items()}
         self.tasks = Tasks(**larger)
         rows = self.tasks.state.size
         self.queue = q._replace(table=np.full(2 * rows, -1, np.int32), stalled=grown(q.stalled, (rows,), 0))
-        queue_kernels.rebuild(self.tasks, self.queue)
+        # Never more groups than queued tasks.
+        self.groups = _groups(rows)
+        queue_kernels.rebuild(self.tasks, self.queue, self.groups)
+
+    def _room_for_tenants(self, count: int) -> None:
+        s = self.shares
+        if count > s.weight.size:
+            one = (count,)
+            self.shares = s._replace(
+                weight=grown(s.weight, one, 1), virtual=grown(s.virtual, one, 0), queued=grown(s.queued, one, 0),
+                leased=grown(s.leased, one, 0),
+            )  # fmt: skip
+
+    def _room_for_units(self, count: int) -> None:
+        u = self.units
+        if count > u.area.size:
+            self.graphs = Units(self.plans)
+        self.units = UnitCosts(area=grown(u.area, (count,), 0), since=grown(u.since, (count,), 0))
 
     def _apply_excluded(self, told: bytes) -> None:
         for task_id, agent_ids in _EXCLUDED.decode(told) if told else ():
