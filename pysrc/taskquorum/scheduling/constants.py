@@ -81,3 +81,27 @@ PLAN_PASSES: Final = 8
 """Forward and backward passes from one beginning."""
 RANK_MOVED: Final = 0.2
 """Ranks are computed anew when a class is predicted to take longer or shorter by this share."""
+
+# Generalised assignment (see gap.py).
+GAP_STEPS: Final = 200
+"""Subgradient steps."""
+GAP_STEP: Final = 2.0
+"""First step length, in units of the distance to the target."""
+GAP_STALE: Final = 10
+"""Steps without a better bound before the step length is halved."""
+GAP_TARGET: Final = 0.02
+"""How far above the bound the answer is taken to lie."""
+GAP_NEAR: Final = 5
+"""Agents of least reduced cost that a task is moved to."""
+GAP_PRICE: Final = 4.0
+"""First price of overload, in multipliers."""
+GAP_PRICE_LEAST: Final = 0.05
+"""What is added to it, in mean costs per mean size."""
+GAP_CHEAPER: Final = 0.95
+GAP_DEARER: Final = 1.2
+"""How the price of overload follows a feasible and an infeasible local optimum."""
+GAP_KICK: Final = 150
+"""A kick moves at most 2 + n / this many tasks."""
+GAP_SLICE_WORK: Final = 100_000
+GAP_SLICE_MS: Final = 0.6
+"""A slice of the search, in pairs of moves, and about how long it takes."""
