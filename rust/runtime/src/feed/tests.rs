@@ -144,7 +144,10 @@ fn a_graph_is_told_whole_with_its_first_task() {
     let batch = now(&feed).expect("a batch");
     assert_eq!(objects(&batch.columns.graphs), [json!({"unit": 1, "tasks": [[1, 0], [2, 0]], "edges": [[1, 2]]})]);
     assert_eq!(batch.columns.unit, [1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!((&batch.columns.tenant[..], objects(&batch.columns.tenants)), (&[0, 0, 0, 0, 1, 0, 0, 0][..], vec![json!([1, "other"])]));
+    assert_eq!(
+        (&batch.columns.tenant[..], objects(&batch.columns.tenants)),
+        (&[0, 0, 0, 0, 1, 0, 0, 0][..], vec![json!([1, "other"])])
+    );
     state.tasks.insert(id(6), child(2, Status::Ready));
     feed.applied(&[Signal::Ready { task: id(6) }], &state);
     let batch = now(&feed).expect("a batch");
