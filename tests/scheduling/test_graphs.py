@@ -183,3 +183,25 @@ def test_what_finished_changes_the_order_of_what_waits() -> None:
         quick.add("freed", task, run_us=SECOND, success=1)
     policy.apply(quick, SECOND)
     assert [task for task, *_ in pairs(policy.decide(SECOND))] == [1]
+
+
+def test_many_graphs_keep_their_orders() -> None:
+    """Of twenty graphs told one after the other, each still serves its longest branch first."""
+    policy = Policy()
+    agent = agent_told(0, resources=[["slots", 100]])
+    policy.apply(FakeBatch(reset=True, told_classes=[class_told(0)], told_agents=[agent]), 0)
+    for unit in range(1, 21):
+        batch = FakeBatch(told_graphs=[{"unit": unit, "tasks": [[0, 0], [1, 0], [2, 0]], "edges": [[1, 2]]}])
+        batch.add("ready", 10 * unit, unit=unit, order=unit, position=0)
+        batch.add("ready", 10 * unit + 1, unit=unit, order=unit, position=1)
+        policy.apply(batch, 0)
+    assert (policy.view.units.area[:20] > 0).all()
+    served = [task for task, *_ in pairs(policy.decide(0))]
+    for unit in range(1, 21):
+        assert served.index(10 * unit + 1) < served.index(10 * unit)
+    # They still know what ends.
+    ended = FakeBatch()
+    ended.add("freed", 11, run_us=SECOND, success=1)
+    left = float(policy.view.units.area[0])
+    policy.apply(ended, SECOND)
+    assert 0 < policy.view.units.area[0] < left

@@ -457,8 +457,7 @@ class View:
     def _room_for_units(self, count: int) -> None:
         u = self.units
         if count > u.area.size:
-            self.graphs = Units(self.plans)
-        self.units = UnitCosts(area=grown(u.area, (count,), 0), since=grown(u.since, (count,), 0))
+            self.units = UnitCosts(area=grown(u.area, (count,), 0), since=grown(u.since, (count,), 0))
 
     def _apply_excluded(self, told: bytes) -> None:
         for task_id, agent_ids in _EXCLUDED.decode(told) if told else ():
