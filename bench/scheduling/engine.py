@@ -55,8 +55,8 @@ class Told:
     cluster_us: int = 0
     classes: bytes = b""
     agents: bytes = b""
-    tenants: bytes = b""
     graphs: bytes = b""
+    graphs_ended: bytes = b""
     excluded: bytes = b""
     load_agent: bytes = b""
     load_bp: bytes = b""

@@ -165,7 +165,7 @@ class PolicyBatch:
     priority: bytes
     """i32[n]"""
     tenant: bytes
-    """u32[n], see `tenants`"""
+    """u32[n]: a number of the task's tenant"""
     unit: bytes
     """u32[n]: the graph a task belongs to, from 1 on, see `graphs`; 0 for none"""
     order: bytes
@@ -192,11 +192,11 @@ class PolicyBatch:
     agents: bytes
     """JSON array of agents that changed: {agent (index), agent_id, agent_epoch, node_id, status, placeable,
     capabilities: [[dimension, bp]], resources: [[name, amount]], labels: [[key, value]], task_types: [..]}"""
-    tenants: bytes
-    """JSON array of [tenant number, name] not told before"""
     graphs: bytes
     """JSON array of graphs not told before: {unit, tasks: [[position, klass]] that have not ended, edges: [[position of the
     dependency, position of the dependent]]}"""
+    graphs_ended: bytes
+    """u32[g]: graphs whose parent ended; their numbers are not given again"""
     excluded: bytes
     """JSON array of [task id in hex, [agent_id…]] for tasks in this batch that exclude agents"""
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ class FakeBatch:
     told_loads: list[tuple[int, tuple[int, int, int]]] = field(default_factory=list)
     told_excluded: list[tuple[str, list[str]]] = field(default_factory=list)
     told_graphs: list[dict] = field(default_factory=list)
+    told_graphs_ended: list[int] = field(default_factory=list)
 
     def add(self, op: str, task: int, **row: int) -> None:
         self.rows.append({"op": op, "task": task, **row})
@@ -52,6 +53,7 @@ class FakeBatch:
     classes = property(lambda self: json.dumps(self.told_classes).encode())
     agents = property(lambda self: json.dumps(self.told_agents).encode())
     graphs = property(lambda self: json.dumps(self.told_graphs).encode())
+    graphs_ended = property(lambda self: np.array(self.told_graphs_ended, np.uint32).tobytes())
     excluded = property(lambda self: json.dumps(self.told_excluded).encode())
 
 

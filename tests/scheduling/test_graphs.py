@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model import FakeBatch, agent_told, class_told
 from test_policy import pairs
 
+from taskquorum.scheduling import constants as k
 from taskquorum.scheduling import rank_kernels
 from taskquorum.scheduling.feed import GraphTold
 from taskquorum.scheduling.policy import Policy
-from taskquorum.scheduling.units import Units, position_of
+from taskquorum.scheduling.units import Units, by_number, position_of
 
 SECOND = 1_000_000
 
@@ -129,12 +130,42 @@ def test_a_unit_knows_what_is_left_of_it() -> None:
     first, second = units.keys(7, np.array([2, 1]))
     assert first[0] < first[1], "the longer branch goes first"
     assert position_of(second).tolist() == [2, 1]
-    units.finished(7, 0, SHARE)
-    units.finished(7, 0, SHARE)
+    units.finished(7, np.array([0, 0]), SHARE)
+    units.finished(7, np.array([0, 99]), SHARE)
     assert units.area(7) == 2.0 * SECOND, "a task ends once"
-    for position in (1, 2, 3):
-        units.finished(7, position, SHARE)
-    assert units.area(7) == 0.0 and units.moved(MEDIAN, SHARE) == []
+    units.forget(7)
+    assert units.area(7) == 0.0 and len(units) == 0
+    units.moved(MEDIAN, SHARE)
+    assert units.moved(MEDIAN * 9, SHARE) == [], "what is forgotten is not ranked"
+
+
+def test_ranks_are_made_anew_a_few_at_a_time() -> None:
+    units = Units()
+    units.moved(MEDIAN, SHARE)
+    for unit in range(1, k.RANKED_AT_ONCE + 11):
+        units.tell(GraphTold(unit, [(0, 0)], []), MEDIAN, SHARE, 2)
+    turns = [units.moved(MEDIAN * 2, SHARE) for _ in range(3)]
+    assert [len(turn) for turn in turns] == [k.RANKED_AT_ONCE, 10, 0]
+    assert sorted(turns[0] + turns[1]) == list(range(1, k.RANKED_AT_ONCE + 11))
+
+
+def test_numbers_stand_apart_with_their_rows() -> None:
+    found = by_number(np.array([3, 1, 3, 1, 2]), np.arange(5) * 10)
+    assert [(number, rows.tolist()) for number, rows in found] == [(1, [10, 30]), (2, [40]), (3, [0, 20])]
+    assert by_number(np.zeros(0, np.int64), np.zeros(0, np.int64)) == []
+
+
+def test_a_graph_that_ended_is_forgotten() -> None:
+    policy = Policy()
+    batch = FakeBatch(reset=True, told_classes=[class_told(0)], told_agents=[agent_told(0)])
+    batch.told_graphs = [{"unit": 1, "tasks": [[0, 0], [1, 0]], "edges": []}]
+    batch.add("ready", 1, unit=1, position=0)
+    policy.apply(batch, 0)
+    assert len(policy.view.graphs) == 1
+    ended = FakeBatch(told_graphs_ended=[1, 1, 7])
+    ended.add("gone", 1)
+    policy.apply(ended, 0)
+    assert len(policy.view.graphs) == 0
 
 
 def test_ranks_follow_the_predictions() -> None:

@@ -13,6 +13,7 @@ I8 = NDArray[np.uint8]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 
@@ -242,18 +243,18 @@ class Deltas(NamedTuple):
     op: I8
     ids: U64
     """u64[n, 2]: the halves of the task id in native byte order, as stored."""
-    epoch: I64
+    epoch: U32
     klass: I64
-    agent: I64
-    priority: I64
-    tenant: I64
+    agent: U32
+    priority: I32
+    tenant: U32
     unit: I64
     first: I64
     second: I64
-    ready: I64
+    ready: U64
     expected: I64
     success: I8
-    run_us: I64
+    run_us: U64
 
 
 class Match(NamedTuple):

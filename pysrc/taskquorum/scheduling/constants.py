@@ -81,6 +81,8 @@ PLAN_PASSES: Final = 8
 """Forward and backward passes from one beginning."""
 RANK_MOVED: Final = 0.2
 """Ranks are computed anew when a class is predicted to take longer or shorter by this share."""
+RANKED_AT_ONCE: Final = 64
+"""Graphs ranked anew with one batch; the others follow with the next."""
 
 # Generalised assignment (see gap.py).
 GAP_STEPS: Final = 200

@@ -6,6 +6,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from taskquorum.scheduling import constants as k
+from taskquorum.scheduling import group_kernels
+
 
 class ClassTold(msgspec.Struct, frozen=True):
     """A requirement class: tasks that ask for exactly the same."""
@@ -35,7 +38,7 @@ class AgentTold(msgspec.Struct, frozen=True):
 
 
 class GraphTold(msgspec.Struct, frozen=True):
-    """A graph of tasks, told with the first of them."""
+    """A graph of tasks, told with the first of them; its number is never given to another before a reset."""
 
     unit: int
     """Its number, from 1 on."""
@@ -83,6 +86,8 @@ class Batch(Protocol):
     @property
     def graphs(self) -> bytes: ...
     @property
+    def graphs_ended(self) -> bytes: ...
+    @property
     def run_us(self) -> bytes: ...
     @property
     def success(self) -> bytes: ...
@@ -110,3 +115,14 @@ class Feed(Protocol):
 def column(buffer: bytes, kind: type[np.generic]) -> NDArray[Any]:
     """A column of a batch as an array, without a copy. Raises ValueError when its length does not divide."""
     return np.frombuffer(buffer, dtype=kind)
+
+
+def expected_us(batch: Batch, count: int) -> NDArray[np.int64]:
+    """What submitters said their tasks take, i64[count] in µs, in steps of ESTIMATE_STEPS an octave, 0 where nothing was
+    said: so far always, for a submit has no field for it; only the bench tells a column `expected_us`."""
+    told = getattr(batch, "expected_us", b"")
+    if not told:
+        return np.zeros(count, np.int64)
+    expected = column(told, np.uint64).astype(np.int64)
+    group_kernels.stepped(expected, k.ESTIMATE_STEPS)
+    return expected

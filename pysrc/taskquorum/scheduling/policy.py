@@ -62,7 +62,8 @@ class Policy:
         `now_us` is cluster time in microseconds: what has waited, and what nobody answered (`expire`), is counted from it.
         """
         view = self.view
-        queue_kernels.unstall(view.tasks, view.queue, view.groups)
+        if view.queue.cell[col.STALLED_COUNT] > 0:
+            queue_kernels.unstall(view.tasks, view.queue, view.groups)
         count = decide_kernels.decide(
             view.tasks, view.queue, view.groups, view.classes, view.agents, view.match, view.shares, view.units,
             view.agent_count, now_us, k.SLICE_WORK, self._order, self._values, self._heaps, self._flows,
@@ -85,8 +86,7 @@ class Policy:
     def take_back(self, decisions: Decisions) -> None:
         """The slice was not proposed: its tasks go back into the queue."""
         view = self.view
-        for row in decisions.rows:
-            queue_kernels.requeue(view.tasks, view.queue, view.groups, view.classes, view.agents, view.shares, int(row))
+        queue_kernels.requeue(view.tasks, view.queue, view.groups, view.classes, view.agents, view.shares, decisions.rows)
 
     def expire(self, now_us: int) -> int:
         """Takes back decisions that were neither confirmed nor refused for PENDING_US; how many."""

@@ -47,13 +47,13 @@ _SHIFT = np.uint64(32)
 # ---- the table --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _home(table: I32, hi: np.uint64, lo: np.uint64) -> int:
     mixed = (lo ^ (hi * _MULTIPLIER)) * _MULTIPLIER
     return int(np.int64(mixed >> _SHIFT) & (table.size - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def find(t: Tasks, table: I32, hi: np.uint64, lo: np.uint64) -> int:
     """The row of a task id, −1 when it is not known."""
     at = _home(table, hi, lo)
@@ -65,7 +65,7 @@ def find(t: Tasks, table: I32, hi: np.uint64, lo: np.uint64) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def table_insert(t: Tasks, table: I32, row: int) -> None:
     at = _home(table, t.hi[row], t.lo[row])
     while table[at] >= 0:
@@ -73,7 +73,7 @@ def table_insert(t: Tasks, table: I32, row: int) -> None:
     table[at] = row
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def table_remove(t: Tasks, table: I32, row: int) -> None:
     """Takes a row out and moves later entries of its run back, so that no tombstones pile up."""
     mask = table.size - 1
@@ -94,7 +94,7 @@ def table_remove(t: Tasks, table: I32, row: int) -> None:
 # ---- rows -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def new_row(t: Tasks, q: Queue) -> int:
     row = q.cell[FREE_HEAD]
     if row >= 0:
@@ -108,7 +108,7 @@ def new_row(t: Tasks, q: Queue) -> int:
     return row
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _leave(t: Tasks, q: Queue, c: Classes, a: Agents, s: Shares, row: int, run_us: int) -> None:
     """Ends a row's present state: its lease is given back, a PENDING or HELD row is freed, a linked one becomes DEAD."""
     table_remove(t, q.table, row)
@@ -124,13 +124,19 @@ def _leave(t: Tasks, q: Queue, c: Classes, a: Agents, s: Shares, row: int, run_u
         t.state[row] = DEAD
 
 
-@njit(cache=True, nogil=True)
-def requeue(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, row: int) -> None:
-    """A PENDING decision did not come true: back into the queue."""
+@njit(cache=True, nogil=True, forceinline=True)
+def _requeue(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, row: int) -> None:
     q.cell[PENDING_COUNT] -= 1
     release(t, q, c, a, s, row, 0)
     count_queued(t, s, row)
     push(t, q, g, row)
+
+
+@njit(cache=True, nogil=True)
+def requeue(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, rows: I32) -> None:
+    """PENDING decisions, i32[n], did not come true: back into the queue."""
+    for row in rows:
+        _requeue(t, q, g, c, a, s, row)
 
 
 # ---- deltas -----------------------------------------------------------------------------------------------------
@@ -169,23 +175,23 @@ def apply_deltas(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares
                 row = _enter(t, q, u, d, i)
                 t.state[row] = HELD
                 q.cell[HELD_COUNT] += 1
-                lease(t, c, a, s, row, d.agent[i], now_us)
+                lease(t, c, a, s, row, int(np.int64(d.agent[i])), now_us)
         elif d.op[i] == OP_FREED:
             d.klass[i] = -1
             if row >= 0:
                 d.klass[i], d.unit[i], d.second[i] = t.klass[row], t.unit[row], t.second[row]
             if d.run_us[i] > 0:
-                learn_mean(s, d.run_us[i])
+                learn_mean(s, int(np.int64(d.run_us[i])))
                 if d.success[i]:
                     a.succeeded[d.agent[i]] += 1
                 else:
                     a.failed[d.agent[i]] += 1
             # A task that is already queued again was released when it came back.
             if row >= 0 and (t.state[row] == HELD or t.state[row] == PENDING) and t.agent[row] == d.agent[i]:
-                _leave(t, q, c, a, s, row, d.run_us[i])
+                _leave(t, q, c, a, s, row, int(np.int64(d.run_us[i])))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _enter(t: Tasks, q: Queue, u: UnitCosts, d: Deltas, i: int) -> int:
     row = new_row(t, q)
     t.hi[row] = d.ids[i, 0]
@@ -211,7 +217,7 @@ def expire(t: Tasks, q: Queue, g: Groups, c: Classes, a: Agents, s: Shares, prop
     count = 0
     for row in range(q.cell[USED]):
         if t.state[row] == PENDING and t.since[row] < proposed_before_us:
-            requeue(t, q, g, c, a, s, row)
+            _requeue(t, q, g, c, a, s, row)
             count += 1
     return count
 

@@ -135,6 +135,7 @@ class _Rehearsal:
         b'[{"agent":0,"agent_id":"a","agent_epoch":1,"node_id":"n","placeable":true,"capabilities":[["c",5000]],'
         b'"resources":[["slots",4]]}]'
     )
+    graphs_ended = b""
     graphs = b'[{"unit":1,"tasks":[[0,0],[1,0]],"edges":[[0,1]],"expected_us":[[0,1000],[1,1000]]}]'
     excluded = b'[["' + b"01" * 16 + b'",["a"]]]'
 

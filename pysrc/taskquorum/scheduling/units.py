@@ -4,6 +4,7 @@ What always holds: a graph is told once and whole; its tasks are named by their 
 (`first`, `second`), lower first, that the queue compares inside the graph. Nothing is done per task in Python.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,15 @@ _DEGREE_MAX = (1 << 20) - 1
 def position_of(second: I64) -> I64:
     """The positions behind `second` of tasks of graphs."""
     return second & 0xFFFFFFFF
+
+
+def by_number(numbers: I64, rows: I64) -> list[tuple[int, I64]]:
+    """`rows` apart by the number that stands beside each, in order of the numbers: O(n log n), however many there are."""
+    if numbers.size == 0:
+        return []
+    order = np.argsort(numbers, kind="stable")
+    found, starts = np.unique(numbers[order], return_index=True)
+    return list(zip(found.tolist(), np.split(rows[order], starts[1:]), strict=True))
 
 
 @dataclass
@@ -41,7 +51,6 @@ class _Graph:
     first: I64
     second: I64
     done: NDArray[np.bool_]
-    left: int
     area: float = 0.0
 
 
@@ -55,6 +64,11 @@ class Units:
         self._ranked_at: F64 = np.zeros(0)
         """Per class: the prediction when graphs were last ranked for it."""
         self._graphs: dict[int, _Graph] = {}
+        self._due: dict[int, None] = {}
+        """Graphs that are to be ranked anew, in order."""
+
+    def __len__(self) -> int:
+        return len(self._graphs)
 
     def tell(self, told: GraphTold, median: F64, share: F64, slots: int) -> None:
         """Takes in a graph. `median` f64[classes] is the predicted p50 in µs, `share` the dominant share of each class,
@@ -81,7 +95,7 @@ class Units:
             children=children, parents_from=parents_from, parents=parents,
             order=rank_kernels.topological(len(rows), children_from, children, parents_from),
             duration=expected, first=np.zeros(len(rows), np.int64),
-            second=(_DEGREE_MAX - degree) << 32 | rows[:, 0], done=np.zeros(len(rows), np.bool_), left=len(rows),
+            second=(_DEGREE_MAX - degree) << 32 | rows[:, 0], done=np.zeros(len(rows), np.bool_),
         )  # fmt: skip
         self._rank(graph, median, share, slots)
         self._graphs[told.unit] = graph
@@ -94,7 +108,7 @@ class Units:
         graph.duration = np.where(graph.expected >= 0, graph.expected, predicted)
         graph.area = float((share[graph.klass] * graph.duration)[~graph.done].sum())
         rank = rank_kernels.ranks(graph.order, graph.children_from, graph.children, graph.duration)
-        small = graph.left == len(graph.done) <= k.PLAN_NODES and len(graph.order) == len(graph.done)
+        small = len(graph.order) == len(graph.done) <= k.PLAN_NODES
         if self._plans and small and slots > 0 and (graph.expected >= 0).all():
             graph.first[:] = rank_kernels.plan(
                 graph.children_from, graph.children, graph.parents_from, graph.parents, graph.duration, rank, slots, k.PLAN_WORK
@@ -116,31 +130,38 @@ class Units:
         graph = self._graphs.get(unit)
         return 0.0 if graph is None else max(graph.area, 0.0)
 
-    def finished(self, unit: int, position: int, share: F64) -> None:
-        """A task of a graph ended for good. A graph whose last task ended is forgotten."""
+    def finished(self, unit: int, position: I64, share: F64) -> None:
+        """Tasks of a graph ended. One that ended before, or that the graph was told without, changes nothing."""
         graph = self._graphs.get(unit)
         if graph is None:
             return
-        node = int(np.searchsorted(graph.position, position))
-        if node >= graph.position.size or graph.position[node] != position or graph.done[node]:
-            return
+        node = np.searchsorted(graph.position, position)
+        node = node[np.append(graph.position, -1)[node] == position]
+        node = np.unique(node[~graph.done[node]])
         graph.done[node] = True
-        graph.left -= 1
-        graph.area -= float(share[graph.klass[node]] * graph.duration[node])
-        if graph.left == 0:
-            del self._graphs[unit]
-            for klass in np.unique(graph.klass).tolist():
-                self._of_class.get(klass, set()).discard(unit)
+        graph.area -= float((share[graph.klass[node]] * graph.duration[node]).sum())
+
+    def forget(self, unit: int) -> None:
+        """The graph ended."""
+        graph = self._graphs.pop(unit, None)
+        if graph is None:
+            return
+        self._due.pop(unit, None)
+        for klass in np.unique(graph.klass[graph.expected < 0]).tolist():
+            self._of_class[klass].discard(unit)
 
     def moved(self, median: F64, share: F64) -> list[int]:
-        """Ranks the graphs anew whose classes are predicted to take more than RANK_MOVED longer or shorter than when graphs
-        were last ranked for it; which."""
+        """Ranks graphs anew whose classes are predicted to take more than RANK_MOVED longer or shorter than when graphs were
+        last ranked for it; which. At most RANKED_AT_ONCE of them a call, the rest with the next."""
         known = self._ranked_at.size
         if known < median.size:
             self._ranked_at = np.append(self._ranked_at, median[known:])
         classes = np.flatnonzero(np.abs(median - self._ranked_at) > k.RANK_MOVED * self._ranked_at).tolist()
         self._ranked_at[classes] = median[classes]
-        found = sorted(set().union(*(self._of_class.get(klass, ()) for klass in classes)))
+        for klass in classes:
+            self._due.update(dict.fromkeys(sorted(self._of_class.get(klass, ()))))
+        found = list(itertools.islice(self._due, k.RANKED_AT_ONCE))
         for unit in found:
+            del self._due[unit]
             self._rank(self._graphs[unit], median, share, 0)
         return found

@@ -26,9 +26,9 @@ from taskquorum.scheduling.columns import (
     UnitCosts,
     grown,
 )
-from taskquorum.scheduling.feed import AgentTold, Batch, ClassTold, GraphTold, column
+from taskquorum.scheduling.feed import AgentTold, Batch, ClassTold, GraphTold, column, expected_us
 from taskquorum.scheduling.predict import Predictor
-from taskquorum.scheduling.units import Units, position_of
+from taskquorum.scheduling.units import Units, by_number, position_of
 
 _SLOTS = "slots"
 _MEASURED = {"cpu_milli": 0, "memory_mb": 1}
@@ -152,39 +152,40 @@ class View:
         self._apply_classes(batch.classes)
         self._apply_agents(batch.agents)
         self._apply_loads(batch)
+        for number in column(batch.graphs_ended, np.uint32).tolist() if batch.graphs_ended else ():
+            self.graphs.forget(number)
         op = column(batch.op, np.uint8)
         if op.size == 0:
             return
-        agent = column(batch.agent, np.uint32).astype(np.int64)
+        agent = column(batch.agent, np.uint32)
         klass = column(batch.klass, np.uint32).astype(np.int64)
-        run_us = column(batch.run_us, np.uint64).astype(np.int64)
-        touching = op >= col.OP_TAKEN
-        if touching.any():
-            self._room_for_agents(int(agent[touching].max()) + 1)
+        run_us = column(batch.run_us, np.uint64)
+        tenant = column(batch.tenant, np.uint32)
+        unit = column(batch.unit, np.uint32).astype(np.int64)
+        taken_or_freed = op >= col.OP_TAKEN
+        if taken_or_freed.any():
+            self._room_for_agents(int(agent[taken_or_freed].max()) + 1)
         self._room_for_classes(int(klass.max()) + 1)
         self._room_for_tasks(op.size)
-        tenant = column(batch.tenant, np.uint32).astype(np.int64)
         self._room_for_tenants(int(tenant.max()) + 1)
-        unit = column(batch.unit, np.uint32).astype(np.int64)
         self._room_for_units(int(unit.max()) + 1)
-        # A node whose tasks were given no durations tells none.
-        expected = column(getattr(batch, "expected_us", bytes(8 * op.size)), np.uint64).astype(np.int64)
-        group_kernels.stepped(expected, k.ESTIMATE_STEPS)
         first, second = self._keys(op, unit, batch)
+        unit -= 1
         deltas = Deltas(
-            op=op, ids=column(batch.task, np.uint64).reshape(-1, 2), epoch=column(batch.epoch, np.uint32).astype(np.int64),
-            klass=klass, agent=agent, priority=column(batch.priority, np.int32).astype(np.int64), tenant=tenant, unit=unit - 1,
-            first=first, second=second, ready=column(batch.ready_us, np.uint64).astype(np.int64), expected=expected,
+            op=op, ids=column(batch.task, np.uint64).reshape(-1, 2), epoch=column(batch.epoch, np.uint32), klass=klass,
+            agent=agent, priority=column(batch.priority, np.int32), tenant=tenant, unit=unit, first=first, second=second,
+            ready=column(batch.ready_us, np.uint64), expected=expected_us(batch, op.size),
             success=column(batch.success, np.uint8), run_us=run_us,
         )  # fmt: skip
         queue_kernels.apply_deltas(
             self.tasks, self.queue, self.groups, self.classes, self.agents, self.shares, self.units, deltas, now_us
         )
-        freed = (op == col.OP_FREED) & (klass >= 0)
-        if freed.any():
-            self.predictor.learn(klass[freed], agent[freed], run_us[freed])
+        ended = np.flatnonzero((run_us > 0) & (klass >= 0))
+        if ended.size:
+            self.predictor.learn(klass[ended], agent[ended].astype(np.int64), run_us[ended].astype(np.int64))
             self._predict()
-        self._follow_units(deltas)
+        if self.graphs:
+            self._follow_units(deltas)
         self._apply_excluded(batch.excluded)
 
     def _keys(self, op: col.I8, unit: col.I64, batch: Batch) -> tuple[col.I64, col.I64]:
@@ -200,27 +201,30 @@ class View:
             self._room_for_units(told.unit)
             self.graphs.tell(told, self.shares.median, self.shares.share, int(self.shares.total[0]))
             self.units.area[told.unit - 1] = self.graphs.area(told.unit)
-        for number in np.unique(unit[(unit > 0) & (op <= col.OP_TAKEN)]).tolist():
-            of_it = unit == number
-            first[of_it], second[of_it] = self.graphs.keys(number, second[of_it])
+        entering = np.flatnonzero(unit)
+        for number, rows in by_number(unit[entering], entering):
+            first[rows], second[rows] = self.graphs.keys(number, second[rows])
         return first, second
 
     def _follow_units(self, deltas: Deltas) -> None:
         """Tells the graphs what ended, and orders those anew whose predictions moved."""
-        if self.order != col.BY_AREA:
-            return
-        ended = (deltas.unit >= 0) & ((deltas.op == col.OP_GONE) | ((deltas.op == col.OP_FREED) & (deltas.success != 0)))
-        for at in np.flatnonzero(ended).tolist():
-            unit = int(deltas.unit[at])
-            self.graphs.finished(unit + 1, int(position_of(deltas.second[at])), self.shares.share)
+        ended = np.flatnonzero(
+            (deltas.unit >= 0) & ((deltas.op == col.OP_GONE) | ((deltas.op == col.OP_FREED) & (deltas.success != 0)))
+        )
+        for unit, rows in by_number(deltas.unit[ended], ended):
+            self.graphs.finished(unit + 1, position_of(deltas.second[rows]), self.shares.share)
             self.units.area[unit] = self.graphs.area(unit + 1)
-        if not (deltas.run_us > 0).any():
+        moved = self.graphs.moved(self.shares.median, self.shares.share)
+        if not moved:
             return
-        for number in self.graphs.moved(self.shares.median, self.shares.share):
-            self.units.area[number - 1] = self.graphs.area(number)
-            rows = np.flatnonzero((self.tasks.unit == number - 1) & (self.tasks.state == col.QUEUED)).astype(np.int32)
-            first, _ = self.graphs.keys(number, position_of(self.tasks.second[rows]))
-            group_kernels.reorder(self.tasks, self.queue, self.groups, rows, first)
+        units = np.array(moved, np.int64) - 1
+        self.units.area[units] = [self.graphs.area(number) for number in moved]
+        rows = np.flatnonzero((self.tasks.state == col.QUEUED) & np.isin(self.tasks.unit, units))
+        first = np.zeros(rows.size, np.int64)
+        place = np.arange(rows.size)
+        for unit, places in by_number(self.tasks.unit[rows].astype(np.int64), place):
+            first[places], _ = self.graphs.keys(unit + 1, position_of(self.tasks.second[rows[places]]))
+        group_kernels.reorder(self.tasks, self.queue, self.groups, rows.astype(np.int32), first)
 
     def _predict(self) -> None:
         """Writes what each class is predicted to take now."""
@@ -236,7 +240,8 @@ class View:
     # ---- classes --------------------------------------------------------------------------------------------------
 
     def _apply_classes(self, told: bytes) -> None:
-        for item in _CLASSES.decode(told) if told else ():
+        items = _CLASSES.decode(told) if told else ()
+        for item in items:
             self._room_for_classes(item.klass + 1)
             self._room_for_needs(len(item.capabilities))
             c = self.classes
@@ -256,7 +261,7 @@ class View:
                 bit = self._label(label)
                 self.classes.labels[item.klass, bit // 64] |= np.uint64(1 << (bit % 64))
             self.classes.match_row[item.klass] = -1
-        if told:
+        if items:
             self._share_out()
             self._predict()
 

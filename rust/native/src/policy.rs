@@ -58,10 +58,6 @@ macro_rules! columns {
                 json_array(py, &self.0.columns.agents)
             }
             #[getter]
-            fn tenants<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-                json_array(py, &self.0.columns.tenants)
-            }
-            #[getter]
             fn graphs<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
                 json_array(py, &self.0.columns.graphs)
             }
@@ -98,7 +94,8 @@ columns!(
     size_hint,
     success,
     load_agent,
-    load_bp
+    load_bp,
+    graphs_ended
 );
 
 fn json_array<'py>(py: Python<'py>, items: &[String]) -> Bound<'py, PyBytes> {

@@ -48,10 +48,10 @@ pub struct Columns {
     pub classes: Vec<String>,
     /// JSON objects of agents that changed.
     pub agents: Vec<String>,
-    /// JSON items `[tenant number, name]` of tenants that were not told before.
-    pub tenants: Vec<String>,
     /// JSON objects of graphs that were not told before.
     pub graphs: Vec<String>,
+    /// Numbers of graphs whose parent has ended.
+    pub graphs_ended: Vec<u8>,
     /// JSON items `[task id in hex, [agent_id…]]`.
     pub excluded: Vec<String>,
 }
@@ -158,22 +158,22 @@ impl Tenants {
         self.numbers.len()
     }
 
-    /// The number of a task's tenant; one that is new is told in `columns`.
-    pub fn of(&mut self, task: &TaskRow, columns: &mut Columns) -> u32 {
+    /// The number of a task's tenant.
+    pub fn of(&mut self, task: &TaskRow) -> u32 {
         if let Some(number) = self.numbers.get(&task.tenant) {
             return *number;
         }
         let number = self.numbers.len() as u32;
-        columns.tenants.extend(json(&(number, &task.tenant)));
         self.numbers.insert(task.tenant.clone(), number);
         number
     }
 }
 
-/// Dense numbers of graphs from 1 on, stable until the next reset; 0 is a task without a graph.
+/// Numbers of graphs from 1 on, never given twice until the next reset; 0 is a task without a graph.
 #[derive(Default)]
 pub struct Units {
     numbers: HashMap<TaskId, u32>,
+    given: u32,
 }
 
 #[derive(Serialize)]
@@ -186,8 +186,9 @@ struct GraphJson {
 }
 
 impl Units {
-    pub fn len(&self) -> usize {
-        self.numbers.len()
+    /// Numbers given.
+    pub fn given(&self) -> usize {
+        self.given as usize
     }
 
     /// The number of a task's graph; one that is new is told whole in `columns`, with its classes.
@@ -196,7 +197,8 @@ impl Units {
         if let Some(number) = self.numbers.get(&parent) {
             return *number;
         }
-        let unit = self.numbers.len() as u32 + 1;
+        self.given += 1;
+        let unit = self.given;
         self.numbers.insert(parent, unit);
         let rows = live.graph(parent);
         let position: HashMap<&[u8], u32> = rows.iter().map(|(id, row)| (&id.0[..], row.submit_position)).collect();
@@ -208,6 +210,13 @@ impl Units {
         let tasks = rows.iter().map(|(_, row)| (row.submit_position, classes.of(row, columns))).collect();
         columns.graphs.extend(json(&GraphJson { unit, tasks, edges }));
         unit
+    }
+
+    /// A task ended: if it is a graph's parent, the policy may forget the graph.
+    pub fn ended(&mut self, task: TaskId, columns: &mut Columns) {
+        if let Some(number) = self.numbers.remove(&task) {
+            columns.graphs_ended.extend_from_slice(&number.to_le_bytes());
+        }
     }
 }
 

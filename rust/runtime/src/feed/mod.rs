@@ -172,7 +172,7 @@ impl Inside {
 
     /// The longest list of numbers.
     fn numbered(&self) -> usize {
-        self.classes.len().max(self.tenants.len()).max(self.units.len()).max(self.agents.len())
+        self.classes.len().max(self.tenants.len()).max(self.units.given()).max(self.agents.len())
     }
 
     fn forget(&mut self) {
@@ -217,6 +217,7 @@ impl Inside {
                 };
                 self.columns.push(Op::Freed, *task, &row);
             }
+            Signal::Status { task, status } if status.ended() => self.units.ended(*task, &mut self.columns),
             Signal::Stale { task, agent } => self.stale(*task, agent, live),
             Signal::AgentChanged { agent } => self.agent(agent, live),
             Signal::Members => {
@@ -241,7 +242,7 @@ impl Inside {
     /// A task with the numbers of its class, tenant and graph; those that are new are told.
     fn row<'t>(&mut self, task: &'t TaskRow, live: &dyn Live) -> Row<'t> {
         let class = self.classes.of(task, &mut self.columns);
-        let tenant = self.tenants.of(task, &mut self.columns);
+        let tenant = self.tenants.of(task);
         let unit = self.units.of(task, live, &mut self.classes, &mut self.columns);
         Row { task: Some(task), class, tenant, unit, ..Row::default() }
     }
