@@ -4,6 +4,7 @@ What always holds: the capacity of PENDING and HELD rows, and of no others, coun
 linked at their agent. A charge is what was predicted; the end settles it by what was used.
 """
 
+import numpy as np
 from numba import njit
 
 from taskquorum.scheduling import constants as k
@@ -19,14 +20,16 @@ from taskquorum.scheduling.columns import (
 )
 from taskquorum.scheduling.group_kernels import lane_of
 
+_LANE_WEIGHTS = np.array(k.LANE_WEIGHTS)
 
-@njit(cache=True, nogil=True)
+
+@njit(cache=True, nogil=True, forceinline=True)
 def duration_of(t: Tasks, s: Shares, row: int) -> float:
     """How long a task is predicted to run, in microseconds: what was said of it, else the p50 of its class."""
     return float(t.expected[row]) if t.expected[row] > 0 else s.median[t.klass[row]]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def lease(t: Tasks, c: Classes, a: Agents, s: Shares, row: int, agent: int, now_us: int) -> None:
     """Counts the demand of a task against an agent from `now_us`, and charges its tenant and lane what it is predicted to
     use: dominant share times duration (the stride form of dominant resource fairness; Ghodsi et al., NSDI 2011)."""
@@ -51,17 +54,17 @@ def lease(t: Tasks, c: Classes, a: Agents, s: Shares, row: int, agent: int, now_
     charge(t, s, row, s.share[klass] * duration)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def charge(t: Tasks, s: Shares, row: int, used: float) -> None:
     """Sets what a task is charged, in share-microseconds."""
     more = used - t.charge[row]
     lane = lane_of(t.priority[row])
     s.virtual[t.tenant[row]] += more / s.weight[t.tenant[row]]
-    s.lane_pass[lane] += more / k.LANE_WEIGHTS[lane]
+    s.lane_pass[lane] += more / _LANE_WEIGHTS[lane]
     t.charge[row] = used
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def release(t: Tasks, q: Queue, c: Classes, a: Agents, s: Shares, row: int, run_us: int) -> None:
     """Gives back what `lease` took and settles the charge at `run_us` microseconds of use (0: it never ran); blocked classes
     are tried again."""
@@ -84,7 +87,7 @@ def release(t: Tasks, q: Queue, c: Classes, a: Agents, s: Shares, row: int, run_
     q.cell[CAPACITY] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def learn_mean(s: Shares, run_us: int) -> None:
     """Moves the mean duration by one that ended; the newest MEAN_SAMPLES weigh most."""
     if s.mean[MEAN_COUNT] < k.MEAN_SAMPLES:

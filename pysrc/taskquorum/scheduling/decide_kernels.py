@@ -151,7 +151,7 @@ def decide(
     return placed
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _close(t: Tasks, g: Groups, values: F64, heaps: I32, flows: I32, flow: int) -> None:
     """Takes the first group of a flow out of this slice."""
     start = flows[flow, 2]

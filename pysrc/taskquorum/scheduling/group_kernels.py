@@ -36,7 +36,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def lane_of(priority: int) -> int:
     """The service class of a priority (−10..10): 9 and more critical, 5..8 interactive, 0..4 batch, below best-effort."""
     if priority >= 9:
@@ -48,7 +48,7 @@ def lane_of(priority: int) -> int:
     return BEST_EFFORT
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def step_of(priority: int) -> int:
     """How far a priority stands above the lowest of its lane."""
     if priority >= 9:
@@ -63,7 +63,7 @@ def step_of(priority: int) -> int:
 # ---- the heaps --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def before(t: Tasks, a: int, b: int) -> bool:
     """Whether row `a` is served before row `b` of the same group."""
     if t.first[a] != t.first[b]:
@@ -75,7 +75,7 @@ def before(t: Tasks, a: int, b: int) -> bool:
     return t.lo[a] < t.lo[b]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _meld(t: Tasks, a: int, b: int) -> int:
     if before(t, b, a):
         a, b = b, a
@@ -84,7 +84,7 @@ def _meld(t: Tasks, a: int, b: int) -> int:
     return a
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def push(t: Tasks, q: Queue, g: Groups, row: int) -> None:
     """Queues a row in the heap of its group, which is found or made; whether it is counted as waiting is left to the caller."""
     group = _group_row(t, q, g, row)
@@ -96,7 +96,7 @@ def push(t: Tasks, q: Queue, g: Groups, row: int) -> None:
     g.root[group] = row if g.root[group] < 0 else _meld(t, g.root[group], row)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def pop(t: Tasks, g: Groups, group: int) -> int:
     """Takes the root of a heap out; its state and the counters are left to the caller."""
     root = g.root[group]
@@ -124,7 +124,7 @@ def pop(t: Tasks, g: Groups, group: int) -> int:
     return root
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def head(t: Tasks, q: Queue, g: Groups, group: int) -> int:
     """The first live row of a group after freeing the dead ones above it; −1 when there is none, and the group is gone."""
     while g.root[group] >= 0 and t.state[g.root[group]] == DEAD:
@@ -163,7 +163,7 @@ def reorder(t: Tasks, q: Queue, g: Groups, rows: I32, first: I64) -> None:
         g.root[t.group[row]] = row if root < 0 else _meld(t, root, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def free_row(t: Tasks, q: Queue, row: int) -> None:
     """Gives a task row back."""
     t.state[row] = FREE
@@ -174,7 +174,7 @@ def free_row(t: Tasks, q: Queue, row: int) -> None:
 # ---- who waits --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def count_queued(t: Tasks, s: Shares, row: int) -> None:
     """Counts a row as waiting (queued or stalled). A lane or tenant that had nothing starts where the least served one that
     waits or runs stands: being away earns no credit."""
@@ -198,7 +198,7 @@ def count_queued(t: Tasks, s: Shares, row: int) -> None:
     s.lane_queued[lane] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def uncount_queued(t: Tasks, s: Shares, row: int) -> None:
     """The row waits no more."""
     s.queued[t.tenant[row]] -= 1
@@ -208,7 +208,7 @@ def uncount_queued(t: Tasks, s: Shares, row: int) -> None:
 # ---- the table --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _home(table: I32, unit: int, tenant: int, klass: int, priority: int, expected: int) -> int:
     mixed = np.uint64(klass) | (np.uint64(priority + 10) << np.uint64(32)) | (np.uint64(tenant) << np.uint64(40))
     mixed = (mixed ^ (np.uint64(unit + 1) * _MULTIPLIER)) * _MULTIPLIER
@@ -216,12 +216,12 @@ def _home(table: I32, unit: int, tenant: int, klass: int, priority: int, expecte
     return int(np.int64(mixed >> _SHIFT) & (table.size - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _home_of(g: Groups, group: int) -> int:
     return _home(g.table, g.unit[group], g.tenant[group], g.klass[group], g.priority[group], g.expected[group])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _group_row(t: Tasks, q: Queue, g: Groups, row: int) -> int:
     """The group a row belongs to, made if nobody else waits in it."""
     unit, tenant, klass, priority, expected = t.unit[row], t.tenant[row], t.klass[row], t.priority[row], t.expected[row]
@@ -259,7 +259,7 @@ def _group_row(t: Tasks, q: Queue, g: Groups, row: int) -> int:
     return group
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _table_remove(g: Groups, group: int) -> None:
     """Takes a group out and moves later entries of its run back, so that no tombstones pile up."""
     table = g.table

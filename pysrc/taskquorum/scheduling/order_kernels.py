@@ -27,8 +27,11 @@ from taskquorum.scheduling.columns import (
 )
 from taskquorum.scheduling.group_kernels import head, lane_of, step_of
 
+_BY_STEP = k.PRIORITY_FACTOR ** -np.arange(11.0)
+"""What a step of priority inside its lane makes of an area."""
 
-@njit(cache=True, nogil=True)
+
+@njit(cache=True, nogil=True, forceinline=True)
 def aged(area: float, waited_us: float, mean_us: float) -> float:
     """Area (share-microseconds) that shrinks with waiting: area / (1 + (waited / τ)²), τ = AGEING_DURATIONS mean
     durations. Small areas go first, and nothing waits for ever."""
@@ -38,7 +41,7 @@ def aged(area: float, waited_us: float, mean_us: float) -> float:
     return area / (1.0 + turns * turns)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def value_of(t: Tasks, g: Groups, s: Shares, u: UnitCosts, group: int, now_us: int, order: int) -> float:
     """The value that orders a group among its tenant's: lower is served first."""
     row = g.root[group]
@@ -47,17 +50,18 @@ def value_of(t: Tasks, g: Groups, s: Shares, u: UnitCosts, group: int, now_us: i
     if order != BY_AREA:
         return float(t.first[row])
     unit = g.unit[group]
-    if unit >= 0:
+    # A task that outlives its graph (one that was retried) counts for itself.
+    if unit >= 0 and u.area[unit] > 0.0:
         area = u.area[unit]
         since = u.since[unit]
     else:
         area = s.share[g.klass[group]] * duration_of(t, s, row)
         since = t.ready[row]
     mean_us = s.mean[MEAN_RUN_US] if s.mean[MEAN_COUNT] > 0 else 0.0
-    return aged(area, float(now_us - since), mean_us) / k.PRIORITY_FACTOR ** step_of(g.priority[group])
+    return aged(area, float(now_us - since), mean_us) * _BY_STEP[step_of(g.priority[group])]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _less(t: Tasks, g: Groups, values: F64, a: int, b: int) -> bool:
     """Whether group `a` goes before group `b` of its flow; at equal values whose head is ready earlier (but inside a graph
     by its order), then whose was submitted earlier, then the row."""
@@ -74,7 +78,7 @@ def _less(t: Tasks, g: Groups, values: F64, a: int, b: int) -> bool:
     return a < b
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def sift_down(t: Tasks, g: Groups, values: F64, heaps: I32, start: int, size: int, at: int) -> None:
     """Restores the binary heap of groups in `heaps[start : start + size]` below place `at`."""
     while True:
@@ -127,14 +131,14 @@ def open_flows(
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _flow_of(g: Groups, group: int, tenants: int, order: int) -> int:
     if order != BY_AREA:
         return 0
     return lane_of(g.priority[group]) * tenants + g.tenant[group]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def next_flow(s: Shares, flows: I32, count: int, slots: int) -> int:
     """The flow that is served next, −1 when none has a group left: the lane with the least stride (critical work only up
     to CRITICAL_SLOTS of all `slots` while another lane waits), in it the tenant with the least virtual time."""

@@ -11,7 +11,7 @@ from taskquorum.scheduling import constants as k
 from taskquorum.scheduling.columns import I16, I64, Agents, Classes, Tasks
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def needs_reservation(demand: I64) -> bool:
     """Whether small tasks could pass a task for ever: it asks for more than one slot or for a divisible resource. Whoever
     asks for one slot alone gets the first that is free."""
@@ -82,7 +82,7 @@ def reserve(t: Tasks, c: Classes, a: Agents, matches: I16, demand: I64, agents: 
     return best, best_at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def may_pass(demand: I64, ends_us: float, reserved_at_us: int, extra: I64) -> bool:
     """Whether a task may run on the reserved agent: it ends in time, or needs only what the reserved task leaves."""
     if ends_us <= reserved_at_us:
