@@ -23,6 +23,7 @@ mod log_lines;
 mod machine;
 mod member;
 mod membership;
+mod read;
 mod retention;
 mod seed;
 mod session;
