@@ -341,6 +341,7 @@ class AgentLoop:
             if attempt is not None:
                 self._counts.lost += 1
                 log.warning("task %s epoch %d is no longer ours", *key)
+                attempt.context.lose()
                 if attempt.task is not None:
                     attempt.task.cancel()
         self._note_idle()

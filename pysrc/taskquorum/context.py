@@ -79,7 +79,9 @@ class Context:
         self._wake = wake
         self._lock = threading.Lock()
         self._report: Report | None = None
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        self._lost = False
+        self._stopping = threading.Event()
         self.inputs: Mapping[str, Any] = inputs
         """Results of the dependencies by their names (else ids)."""
 
@@ -124,17 +126,29 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Somebody asked for the task to be cancelled."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def check(self) -> None:
         """Raises Cancelled after a cancel, LeaseLost when the agent may not work on this any more.
 
         Call it between steps, and before each effect on the outside world.
         """
-        if self._lease.standing(self.key, time.monotonic()) is not Standing.HELD:
+        if self._lost or self._lease.standing(self.key, time.monotonic()) is not Standing.HELD:
             raise LeaseLost(f"task {self.task_id} epoch {self.fence} is no longer ours")
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise Cancelled(f"task {self.task_id} was cancelled")
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits in this thread (async functions: `await asyncio.to_thread(ctx.wait, s)`) like `time.sleep`, but raises what
+        `check` raises as soon as the attempt is to stop."""
+        until = time.monotonic() + timeout_s
+        while True:
+            self.check()
+            now = time.monotonic()
+            if now >= until:
+                return
+            # A lease ends by time alone; while it is extended this looks again as often as it would have ended.
+            self._stopping.wait(min(until - now, self._lease.remaining_s(now)))
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Reports 0..1; only the newest of a few is sent. Raises ValueError outside 0..1."""
@@ -170,7 +184,13 @@ class Context:
 
     def ask_to_stop(self) -> None:
         """A cancel came (the agent calls this)."""
-        self._cancelled.set()
+        self._cancelled = True
+        self._stopping.set()
+
+    def lose(self) -> None:
+        """The attempt is no longer ours, even if the same one is handed over anew (the agent calls this)."""
+        self._lost = True
+        self._stopping.set()
 
     def _open(self) -> Report:
         if self._report is None:
